@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+
+# Two builds of one release are the same bytes only with the same compiler.
+CLANG ?= clang-19
+STRIP ?= llvm-strip-19
+CLANG_FORMAT ?= clang-format-19
+GOLANGCI_LINT ?= go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+PREFIX ?= /usr/local
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+BENCH ?= .
+
+# Everything is plain Go. Only the race detector needs cgo, so a C compiler; RACE= does without.
+export CGO_ENABLED = 0
+RACE ?= $(shell CGO_ENABLED=1 go build -race runtime/cgo >/dev/null 2>&1 && echo -race)
+
+C_FILES = $(wildcard bpf/*.c bpf/*.h)
+GENERATED = '*_bpfe[lb].*'
+BENCHMARKED = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r dirname | sort -u)
+
+.PHONY: help build demo test bench test-vm vm-shell generate check-generated format lint install clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
+
+build: ## bin/lazybpf, static
+	go build -buildvcs=false -trimpath -ldflags '-s -w -X main.version=$(VERSION)' \
+		-o bin/lazybpf ./cmd/lazybpf
+
+demo: build ## shows a peer sleep, wake and sleep again (as root)
+	./bin/lazybpf demo
+
+test: ## vet, all tests, every benchmark once (as root)
+	go vet ./...
+	@test -n "$(RACE)" || echo 'without the race detector: it needs cgo and a working C compiler'
+	$(if $(RACE),CGO_ENABLED=1 )go test -count=1 $(RACE) ./...
+	go test -count=1 -run '^$$' -bench . -benchtime 1x $(or $(BENCHMARKED),./...)
+
+bench: ## the benchmarks in full; BENCH=regexp picks some (as root)
+	@go test -count=1 -run '^$$' -bench '$(BENCH)' -benchmem $(or $(BENCHMARKED),./...)
+
+test-vm: ## all tests in VMs with kernel WireGuard; KERNEL=5.10, 6.1, 6.12 or newest: in one
+	hack/vm/run test $(KERNEL)
+
+vm-shell: ## a shell in one of these VMs
+	hack/vm/run shell $(or $(KERNEL),newest)
+
+generate: ## compiles bpf/ and writes pkg/detect/bpf_*
+	BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(STRIP) go generate ./...
+
+check-generated: ## fails if what is committed is not what generate makes
+	find pkg -name '*_bpfe[lb].*' -delete
+	@$(MAKE) --no-print-directory generate
+	git diff --exit-code --stat -- $(GENERATED)
+	@! git ls-files --others -- $(GENERATED) | sed 's/$$/: generated, not committed/' | grep .
+
+format: ## gofmt and clang-format, in place
+	gofmt -l -w .
+	$(CLANG_FORMAT) -i $(C_FILES)
+
+lint: ## golangci-lint, clang-format, go.mod
+	$(GOLANGCI_LINT) run
+	$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
+	go mod tidy -diff
+
+install: build ## to $(DESTDIR)$(PREFIX)/sbin
+	install -D -m 755 bin/lazybpf $(DESTDIR)$(PREFIX)/sbin/lazybpf
+
+clean: ## what build made
+	rm -rf bin
