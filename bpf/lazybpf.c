@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+
+/*
+ * lazybpf: sees which WireGuard peers are talked to.
+ *
+ * Two programs stand on the WireGuard device, one on each tc hook. Each finds
+ * the peer of a packet by cryptokey routing, counts the packet in the peer's
+ * record and, when the peer's gate asks for it, tells user space who woke it.
+ * On egress the gate may also hold the packet back: it then goes to a TUN
+ * device of the daemon, the parking device, and comes back through a packet
+ * socket that only the daemon has.
+ *
+ * The programs observe. Whatever they do not understand goes on its way.
+ */
+
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+/*
+ * What a peer's gate asks for: four bits, and names for the sets of them that
+ * occur. bpftool prints the names.
+ */
+enum gate {
+	GATE_OPEN = 0,
+	GATE_EGRESS = 1,  /* the next packet to the peer raises an event */
+	GATE_INGRESS = 2, /* the next packet from the peer raises an event */
+	GATE_HOLD = 4,	  /* packets to the peer go to the parking device */
+	GATE_DRAIN = 8,	  /* but pass as soon as nothing waits before them */
+
+	GATE_ARMED = GATE_EGRESS | GATE_INGRESS,
+	GATE_ARMED_HOLD = GATE_ARMED | GATE_HOLD,
+	GATE_WOKEN_HOLD = GATE_INGRESS | GATE_HOLD,
+	GATE_DRAINING = GATE_HOLD | GATE_DRAIN,
+};
+
+#define NO_UID 0xffffffffU /* no local socket sent the packet */
+
+enum direction {
+	DIRECTION_EGRESS,
+	DIRECTION_INGRESS,
+};
+
+/*
+ * A peer's record: one cache line, shared with user space by mmap.
+ *
+ * held counts the packets sent to the parking device, released those that
+ * user space has taken off its hands since. Where they are equal nothing of
+ * this peer waits.
+ */
+struct peer {
+	enum gate gate;
+	__u32 generation;
+	__u64 last_tx; /* CLOCK_MONOTONIC_COARSE, ns; 0: never */
+	__u64 last_rx;
+	__u64 tx_packets;
+	__u64 tx_bytes; /* IP headers included, WireGuard's own not */
+	__u64 rx_packets;
+	__u64 rx_bytes;
+	__u32 held;
+	__u32 released;
+};
+
+struct event {
+	__u64 time; /* CLOCK_MONOTONIC, ns */
+	__u32 slot;
+	__u32 generation;
+	enum direction direction;
+	__u32 mark;
+	__u32 uid;
+	__u32 length;
+	__u32 captured;	  /* bytes of packet that are valid */
+	__u8 packet[100]; /* its beginning, from the IP header on */
+};
+
+/* What was seen on the device and counts for no peer, in packets. */
+struct counters {
+	__u64 unrouted;	   /* no peer's allowed IPs match */
+	__u64 ignored;	   /* link-local multicast and limited broadcast */
+	__u64 malformed;   /* no IP packet */
+	__u64 events_lost; /* ring buffer full: the next packet tries again */
+};
+
+struct route4 {
+	__u32 length;
+	__be32 address;
+};
+
+struct route6 {
+	__u32 length;
+	__be32 address[4];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct peer);
+} peers SEC(".maps");
+
+/* Allowed IPs to slots. Lengths that are in use are listed in next4, next6. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, struct route4);
+	__type(value, __u32);
+} routes4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, struct route6);
+	__type(value, __u32);
+} routes6 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counters);
+} stats SEC(".maps");
+
+/*
+ * The way from the programs on the hooks to those that do the work. It is not
+ * pinned: the kernel empties it when the daemon dies, and a tc filter that
+ * outlives the daemon lets everything through from then on.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, __u32);
+} programs SEC(".maps");
+
+/*
+ * The prefix lengths in use, longest first, as a list: each element holds the
+ * next one. An element is a length plus one, so that 0 ends the list. User
+ * space changes it with single byte stores, a reader always finds a whole list.
+ * There is an element for every byte: none leads out of the array.
+ */
+#define HEAD 255
+volatile __u8 next4[HEAD + 1];
+volatile __u8 next6[HEAD + 1];
+
+/*
+ * The IPv6 netmask of each element. Worked out here they would be branches, and
+ * more of them than the verifier follows for a process without CAP_PERFMON.
+ */
+const volatile __be32 masks6[HEAD + 1][4];
+
+const volatile __u32 parking_ifindex;
+const volatile __u64 replay_cookie; /* of the socket that replays held packets */
+const volatile __u8 count_multicast;
+
+#define count(field, n) __sync_fetch_and_add(&(field), n)
+
+static __always_inline struct counters *statistics(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&stats, &zero);
+}
+
+#define count_stat(name)                                     \
+	do {                                                 \
+		struct counters *statistics_ = statistics(); \
+		if (statistics_)                             \
+			count(statistics_->name, 1);         \
+	} while (0)
+
+/* Longest prefix match: one look-up for each length in use. */
+static __always_inline __u32 *find_route4(__be32 address)
+{
+	struct route4 key;
+	__u8 element = next4[HEAD];
+	__u32 *slot;
+
+	for (int i = 0; i <= 32 && element; i++) {
+		key.length = element - 1;
+		key.address = address & bpf_htonl((__u32)(0xffffffff00000000ULL >> key.length));
+		slot = bpf_map_lookup_elem(&routes4, &key);
+		if (slot)
+			return slot;
+		element = next4[element];
+	}
+	return NULL;
+}
+
+static __always_inline __u32 *find_route6(const __be32 *address)
+{
+	struct route6 key;
+	__u8 element = next6[HEAD];
+	__u32 *slot;
+
+	for (int i = 0; i <= 128 && element; i++) {
+		key.length = element - 1;
+		for (int n = 0; n < 4; n++)
+			key.address[n] = address[n] & masks6[element][n];
+		slot = bpf_map_lookup_elem(&routes6, &key);
+		if (slot)
+			return slot;
+		element = next6[element];
+	}
+	return NULL;
+}
+
+/* 224.0.0.0/24 and 255.255.255.255: MLD, mDNS and their like wake nobody. */
+static __always_inline int is_local4(__be32 destination)
+{
+	return (destination & bpf_htonl(0xffffff00)) == bpf_htonl(0xe0000000) ||
+	       destination == 0xffffffff;
+}
+
+/* ff02::/16 */
+static __always_inline int is_local6(__be32 destination)
+{
+	return (destination & bpf_htonl(0xffff0000)) == bpf_htonl(0xff020000);
+}
+
+/* A pointer that is half a register in C. Volatile: the compiler must not copy that half. */
+#define packet_pointer(field) ((void *)(long)*(volatile __u32 *)&(field))
+
+/*
+ * Makes the first n bytes of the packet readable; 0 if it has fewer. The
+ * pointer is no return value: without CAP_PERFMON none may be compared to NULL.
+ */
+static __always_inline int header(struct __sk_buff *skb, __u32 n, void **packet)
+{
+	void *data = packet_pointer(skb->data), *end = packet_pointer(skb->data_end);
+
+	if (data + n > end) {
+		if (bpf_skb_pull_data(skb, n))
+			return 0;
+		data = packet_pointer(skb->data);
+		end = packet_pointer(skb->data_end);
+		if (data + n > end)
+			return 0;
+	}
+	*packet = data;
+	return 1;
+}
+
+/*
+ * The slot of the packet's peer, or NULL. The device has no link layer header,
+ * and skb->protocol is what the sender said: the version nibble decides.
+ */
+static __always_inline __u32 *find_peer(struct __sk_buff *skb, enum direction direction)
+{
+	struct ipv6hdr *ip6;
+	struct iphdr *ip4;
+	__be32 address[4];
+	__u32 *slot, version;
+	void *packet;
+
+	if (!header(skb, sizeof(*ip4), &packet))
+		goto malformed;
+	ip4 = packet;
+	version = *(__u8 *)packet >> 4; /* a bit field would follow the headers' endianness */
+	if (version == 4) {
+		if (is_local4(ip4->daddr) && !count_multicast)
+			goto ignored;
+		slot = find_route4(direction == DIRECTION_EGRESS ? ip4->daddr : ip4->saddr);
+	} else if (version == 6) {
+		if (!header(skb, sizeof(*ip6), &packet))
+			goto malformed;
+		ip6 = packet;
+		if (is_local6(ip6->daddr.in6_u.u6_addr32[0]) && !count_multicast)
+			goto ignored;
+		__builtin_memcpy(address, direction == DIRECTION_EGRESS ? &ip6->daddr : &ip6->saddr,
+				 sizeof(address));
+		slot = find_route6(address);
+	} else {
+		goto malformed;
+	}
+	if (!slot)
+		count_stat(unrouted);
+	return slot;
+
+malformed:
+	count_stat(malformed);
+	return NULL;
+ignored:
+	count_stat(ignored);
+	return NULL;
+}
+
+/*
+ * GRO and GSO make one skb of many packets. Where it comes from a TUN device,
+ * as wireguard-go's do, only the size of the packets is known; the headers come
+ * once then, and are at most so long but for rare options.
+ */
+static __always_inline __u32 packets(struct __sk_buff *skb)
+{
+	const __u32 headers = 80;
+	__u32 size = skb->gso_size;
+
+	if (!size)
+		return 1;
+	if (skb->gso_segs || skb->len <= headers)
+		return skb->gso_segs ?: 1;
+	return (skb->len - headers + size - 1) / size;
+}
+
+/* What user space wants to know about the packet. Seldom run: kept out of the way. */
+static __noinline void describe(struct event *event, struct __sk_buff *skb,
+				enum direction direction)
+{
+	__u32 captured = skb->len;
+
+	event->time = bpf_ktime_get_ns();
+	event->direction = direction;
+	event->mark = skb->mark;
+	event->uid = NO_UID;
+	if (direction == DIRECTION_EGRESS && bpf_get_socket_cookie(skb))
+		event->uid = bpf_get_socket_uid(skb);
+	event->length = skb->len;
+	if (captured > sizeof(event->packet))
+		captured = sizeof(event->packet);
+	/* Before Linux 6.8 a comparison with 0 tells the verifier nothing; this one does. */
+	if (captured < sizeof(struct iphdr) || bpf_skb_load_bytes(skb, 0, event->packet, captured))
+		captured = 0;
+	event->captured = captured;
+}
+
+/*
+ * Takes bits off the gate and tells user space which packet did so. Of packets
+ * on several CPUs one does it. With the ring buffer full none does: the bits
+ * stay, and the next packet tries again.
+ */
+static __always_inline void raise(struct __sk_buff *skb, struct peer *peer, __u32 slot,
+				  enum direction direction, __u32 bits)
+{
+	struct event *event;
+
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event) {
+		count_stat(events_lost);
+		return;
+	}
+	if (!(__sync_fetch_and_and((__u32 *)&peer->gate, ~bits) & bits)) {
+		/*
+		 * With a wake-up: the kernel wakes the reader only for the
+		 * record that it waits at, which may be this one, and the
+		 * events behind it would not be read until the next one.
+		 */
+		bpf_ringbuf_discard(event, 0);
+		return;
+	}
+	event->slot = slot;
+	event->generation = peer->generation;
+	describe(event, skb, direction);
+	bpf_ringbuf_submit(event, 0);
+}
+
+/*
+ * The gate that a packet has to wait before, or GATE_OPEN if it may pass. It
+ * counts as held before the gate is read: user space opens the gate only when
+ * none is held, so a packet that waits keeps it closed until it is on its way,
+ * and later ones behind it.
+ */
+static __always_inline __u32 hold(struct __sk_buff *skb, struct peer *peer)
+{
+	__u32 gate, held, n = packets(skb);
+
+	held = __sync_fetch_and_add(&peer->held, n);
+	gate = *(volatile enum gate *)&peer->gate;
+	if (gate & GATE_DRAIN && held == *(volatile __u32 *)&peer->released)
+		gate = GATE_OPEN;
+	if (gate & GATE_HOLD)
+		return gate;
+	count(peer->held, -n);
+	return GATE_OPEN;
+}
+
+SEC("tc")
+int peer_egress(struct __sk_buff *skb)
+{
+	__u32 gate, *slot;
+	struct peer *peer;
+
+	slot = find_peer(skb, DIRECTION_EGRESS);
+	if (!slot)
+		return TC_ACT_UNSPEC; /* not ours to judge */
+	peer = bpf_map_lookup_elem(&peers, slot);
+	if (!peer)
+		return TC_ACT_UNSPEC;
+
+	gate = *(volatile enum gate *)&peer->gate;
+	if (gate & GATE_HOLD) {
+		if (bpf_get_socket_cookie(skb) != replay_cookie && (gate = hold(skb, peer))) {
+			/* An answer may yet show that the peer is there: see peer_ingress. */
+			if (gate & GATE_EGRESS)
+				raise(skb, peer, *slot, DIRECTION_EGRESS, GATE_EGRESS);
+			/* The sender sees success, whichever hook this is. */
+			return bpf_redirect(parking_ifindex, 0);
+		}
+	} else if (gate) {
+		raise(skb, peer, *slot, DIRECTION_EGRESS, GATE_EGRESS | GATE_INGRESS);
+	}
+
+	peer->last_tx = bpf_ktime_get_coarse_ns();
+	count(peer->tx_packets, packets(skb));
+	count(peer->tx_bytes, skb->len);
+	return TC_ACT_UNSPEC; /* WireGuard and other programs go on with it */
+}
+
+SEC("tc")
+int peer_ingress(struct __sk_buff *skb)
+{
+	struct peer *peer;
+	__u32 gate, *slot;
+
+	slot = find_peer(skb, DIRECTION_INGRESS);
+	if (!slot)
+		return TC_ACT_UNSPEC;
+	peer = bpf_map_lookup_elem(&peers, slot);
+	if (!peer)
+		return TC_ACT_UNSPEC;
+
+	gate = *(volatile enum gate *)&peer->gate;
+	if (gate & GATE_INGRESS) {
+		__u32 bits = GATE_EGRESS | GATE_INGRESS;
+
+		/*
+		 * WireGuard has a session with this peer, so what goes to it need
+		 * not be held. What is held already must go first: then user
+		 * space opens the gate, on this event.
+		 */
+		if (*(volatile __u32 *)&peer->held == *(volatile __u32 *)&peer->released)
+			bits |= GATE_HOLD;
+		raise(skb, peer, *slot, DIRECTION_INGRESS, bits);
+	}
+
+	peer->last_rx = bpf_ktime_get_coarse_ns();
+	count(peer->rx_packets, packets(skb));
+	count(peer->rx_bytes, skb->len);
+	return TC_ACT_UNSPEC;
+}
+
+/* The programs that stand on the hooks. */
+
+SEC("tc")
+int lazybpf_egress(struct __sk_buff *skb)
+{
+	bpf_tail_call_static(skb, &programs, DIRECTION_EGRESS);
+	return TC_ACT_UNSPEC; /* the daemon is gone: WireGuard works as without it */
+}
+
+SEC("tc")
+int lazybpf_ingress(struct __sk_buff *skb)
+{
+	bpf_tail_call_static(skb, &programs, DIRECTION_INGRESS);
+	return TC_ACT_UNSPEC;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

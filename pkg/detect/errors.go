@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package detect
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// The errors of this package. Functions say which of them they return; test
+// with errors.Is, for they come wrapped with what was tried.
+var (
+	// ErrNoDevice: the network device does not exist.
+	ErrNoDevice = errors.New("no such device")
+	// ErrLinkLayer: the device has a link layer header, so it is not WireGuard's.
+	ErrLinkLayer = errors.New("not a layer 3 device")
+	// ErrBusy: another detector is attached to the device.
+	ErrBusy = errors.New("another detector is attached")
+	// ErrUnsupported: the kernel lacks something that the detector needs.
+	ErrUnsupported = errors.New("not supported by this kernel")
+	// ErrPermission: the process lacks a capability.
+	ErrPermission = errors.New("missing capability")
+	// ErrUnknownPeer: the ID was never given out, or its peer was removed.
+	ErrUnknownPeer = errors.New("unknown peer")
+	// ErrPrefix: a prefix is not valid.
+	ErrPrefix = errors.New("invalid prefix")
+	// ErrClosed: the detector is closed.
+	ErrClosed = errors.New("detector is closed")
+)
+
+// explain returns what is missing if that may be why err happened, else err.
+func explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	if cause := Requirements(); cause != nil {
+		return cause
+	}
+	if errors.Is(err, unix.EPERM) { // EACCES is the verifier's no
+		return fmt.Errorf("%w: %w", ErrPermission, err)
+	}
+	return err
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package detect
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf/ringbuf"
+)
+
+// Direction is the way of a packet as seen from this host.
+type Direction uint8
+
+// The directions.
+const (
+	Egress  Direction = iota // to the peer
+	Ingress                  // from the peer
+)
+
+// String returns "egress" or "ingress".
+func (d Direction) String() string {
+	if d == Ingress {
+		return "ingress"
+	}
+	return "egress"
+}
+
+// NoUID is an Event's UID when no local socket sent the packet.
+const NoUID = ^uint32(0)
+
+// Event tells which packet woke a peer.
+type Event struct {
+	ID        ID
+	Direction Direction
+	// Time is when the packet passed the hook.
+	Time time.Time
+	Flow Flow
+	// Length of the packet in bytes, from the IP header on. With GSO it is
+	// that of all packets which the kernel handles as one.
+	Length int
+	// Mark is the packet's mark (SO_MARK), 0 if it has none.
+	Mark uint32
+	// UID is the user whose socket sent the packet, in the initial user
+	// namespace; NoUID if it was received or forwarded.
+	UID uint32
+}
+
+// decodeEvent reads a record of the ring buffer.
+func decodeEvent(record []byte, c clock) (Event, error) {
+	var raw bpfEvent
+	if len(record) < int(unsafe.Sizeof(raw)) {
+		return Event{}, fmt.Errorf("event of %d bytes, expected %d", len(record), unsafe.Sizeof(raw))
+	}
+	if _, err := binary.Decode(record, binary.NativeEndian, &raw); err != nil {
+		return Event{}, err
+	}
+	captured := min(int(raw.Captured), len(raw.Packet))
+	flow, _ := parse(raw.Packet[:captured])
+	return Event{
+		ID:        newID(raw.Slot, raw.Generation),
+		Direction: Direction(raw.Direction),
+		Time:      c.at(raw.Time),
+		Flow:      flow,
+		Length:    int(raw.Length),
+		Mark:      raw.Mark,
+		UID:       raw.Uid,
+	}, nil
+}
+
+// readEvents passes events on until the ring buffer is closed. While nobody
+// takes them the ring buffer fills up, and then the kernel side keeps the
+// peers armed: none is lost for good.
+func (d *Detector) readEvents(ring *ringbuf.Reader) {
+	defer close(d.events)
+	var record ringbuf.Record
+	for {
+		err := ring.ReadInto(&record)
+		if errors.Is(err, ringbuf.ErrClosed) {
+			return
+		}
+		if err != nil {
+			continue
+		}
+		event, err := decodeEvent(record.RawSample, d.clock)
+		if err != nil {
+			continue
+		}
+		if event.Direction == Ingress {
+			// WireGuard has a session with the peer: nothing need wait for it.
+			// The program has opened the gate already, unless packets do wait.
+			d.openAnswered(event.ID)
+		}
+		select {
+		case d.events <- event:
+		case <-d.closing:
+			return
+		}
+	}
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package detect
+
+import (
+	"bytes"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// Hold bounds what is held of one peer. Zero fields take the default.
+type Hold struct {
+	// Packets is the most that are kept, default 128 as in WireGuard's own
+	// staging queue. The oldest gives way.
+	Packets int
+	// Bytes is the most that are kept, default 256 KiB.
+	Bytes int
+	// Timeout is how long a packet is worth sending, default 30 s.
+	Timeout time.Duration
+}
+
+func (h Hold) withDefaults() Hold {
+	if h.Packets == 0 {
+		h.Packets = 128
+	}
+	if h.Bytes == 0 {
+		h.Bytes = 256 << 10
+	}
+	if h.Timeout == 0 {
+		h.Timeout = 30 * time.Second
+	}
+	return h
+}
+
+// heldPacket is an IP packet that waits for its peer.
+type heldPacket struct {
+	bytes    []byte
+	protocol uint16 // ETH_P_IP or ETH_P_IPV6
+	at       time.Time
+	syn      Flow // of the connection that it opens; zero for other packets
+}
+
+// queue has what is held of one peer, oldest first. The packets are those of
+// the parking goroutine alone, the counters may be read by all.
+type queue struct {
+	packets []heldPacket
+	bytes   int
+
+	replayed, dropped atomic.Uint64
+}
+
+// push copies a packet into the queue, within its limits, and returns by how
+// many bytes the queue has grown.
+func (q *queue) push(p heldPacket, limits Hold) int {
+	before := q.bytes
+	// A SYN that TCP sends again says nothing new: held twice, it would reach
+	// the peer twice at once.
+	again := func(other heldPacket) bool { return other.syn == p.syn }
+	if p.syn != (Flow{}) && slices.ContainsFunc(q.packets, again) {
+		q.dropped.Add(1)
+		return 0
+	}
+	p.bytes = bytes.Clone(p.bytes)
+	q.packets = append(q.packets, p)
+	q.bytes += len(p.bytes)
+	for len(q.packets) > limits.Packets || q.bytes > limits.Bytes && len(q.packets) > 1 {
+		q.bytes -= len(q.packets[0].bytes)
+		q.packets = slices.Delete(q.packets, 0, 1)
+		q.dropped.Add(1)
+	}
+	return q.bytes - before
+}
+
+// take empties the queue.
+func (q *queue) take() []heldPacket {
+	packets := q.packets
+	q.packets, q.bytes = nil, 0
+	return packets
+}
