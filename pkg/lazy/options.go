@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lazy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/lazybpf/lazybpf/pkg/detect"
+)
+
+// The errors of this package; test with errors.Is.
+var (
+	// ErrUnknownPeer: the manager has no peer of this key.
+	ErrUnknownPeer = errors.New("unknown peer")
+	// ErrPeerExists: the manager has a peer of this key already.
+	ErrPeerExists = errors.New("peer exists")
+	// ErrThreshold: an inactivity threshold is out of range.
+	ErrThreshold = errors.New("inactivity threshold out of range")
+	// ErrWakeMode: a wake mode is none that there is.
+	ErrWakeMode = errors.New("unknown wake mode")
+	// ErrTimeout: a connector's Open did not return in time.
+	ErrTimeout = errors.New("open timed out")
+	// ErrClosed: the manager is closed.
+	ErrClosed = errors.New("manager is closed")
+)
+
+// Detector tells which peers are talked to: see detect.Detector, which is one.
+type Detector interface {
+	Add(prefixes []netip.Prefix) (detect.ID, error)
+	SetPrefixes(id detect.ID, prefixes []netip.Prefix) error
+	Remove(id detect.ID) error
+	Arm(id detect.ID, hold bool) error
+	Open(id detect.ID) error
+	Discard(id detect.ID) error
+	Activity(id detect.ID) (detect.Activity, error)
+	Events() <-chan detect.Event
+}
+
+// Connector makes peers reachable. It is called from goroutines of the
+// manager's, for one peer at most once at a time, for different peers at the
+// same time.
+type Connector interface {
+	// Open makes the peer reachable: when it returns nil, what was held is
+	// sent. It may run as long as Options.OpenTimeout; then, or when the peer is
+	// removed or the manager closed, ctx ends. After an error the peer is left
+	// alone for a while. Opening an open peer must do no harm.
+	Open(ctx context.Context, peer Key, wake Wake) error
+	// Close lets go of an idle peer: no keepalives, no NAT traversal. An error
+	// is only reported; the peer stays idle.
+	Close(ctx context.Context, peer Key) error
+}
+
+// ReadyConnector is a Connector for which some peers can be reached at any
+// time, and Open only tends to them.
+type ReadyConnector interface {
+	Connector
+	// Ready says whether packets can go to the peer before Open is called:
+	// then those that are held do not wait for it.
+	Ready(peer Key, wake Wake) bool
+}
+
+// Bounds and defaults of Options.
+const (
+	// MinThreshold is the shortest inactivity threshold: one second.
+	MinThreshold = time.Second
+	// DefaultThreshold is the inactivity threshold of a manager: 15 minutes.
+	DefaultThreshold = 15 * time.Minute
+	// DefaultOpenTimeout is how long an Open may take: 30 seconds.
+	DefaultOpenTimeout = 30 * time.Second
+	// DefaultMaxOpens is how many peers are opened at once: 64.
+	DefaultMaxOpens = 64
+)
+
+// Options say how a manager works. Detector and Connector have no default.
+type Options struct {
+	Detector  Detector
+	Connector Connector
+	// InactivityThreshold is for peers without one of their own: at least
+	// MinThreshold; 0 takes DefaultThreshold.
+	InactivityThreshold time.Duration
+	// Wake is for peers without a mode of their own.
+	Wake WakeMode
+	// OpenTimeout ends an Open that takes longer; 0 takes DefaultOpenTimeout.
+	OpenTimeout time.Duration
+	// MaxOpens bounds the Opens at once; others wait their turn, requests
+	// before packets. 0 takes DefaultMaxOpens.
+	MaxOpens int
+}
+
+// Validate returns an error that names the field and what it accepts.
+func (o Options) Validate() error {
+	switch {
+	case o.Detector == nil:
+		return errors.New("option Detector: there must be one")
+	case o.Connector == nil:
+		return errors.New("option Connector: there must be one")
+	case o.Wake > WakeHold:
+		return fmt.Errorf("option Wake: %w: %d is none of WakeDefault, WakePass, WakeHold", ErrWakeMode, o.Wake)
+	case o.OpenTimeout < 0:
+		return fmt.Errorf("option OpenTimeout: %s is negative", o.OpenTimeout)
+	case o.MaxOpens < 0:
+		return fmt.Errorf("option MaxOpens: %d is negative", o.MaxOpens)
+	}
+	if err := validThreshold(o.InactivityThreshold); err != nil {
+		return fmt.Errorf("option InactivityThreshold: %w", err)
+	}
+	return nil
+}
+
+func (o Options) withDefaults() Options {
+	if o.InactivityThreshold == 0 {
+		o.InactivityThreshold = DefaultThreshold
+	}
+	if o.Wake == WakeDefault {
+		o.Wake = WakePass
+	}
+	if o.OpenTimeout == 0 {
+		o.OpenTimeout = DefaultOpenTimeout
+	}
+	if o.MaxOpens == 0 {
+		o.MaxOpens = DefaultMaxOpens
+	}
+	return o
+}
+
+// validPeer checks what a peer's configuration says for itself.
+func validPeer(p Peer) error {
+	err := validThreshold(p.Threshold)
+	if p.Wake > WakeHold {
+		err = fmt.Errorf("%w: %d is none of WakeDefault, WakePass, WakeHold", ErrWakeMode, p.Wake)
+	}
+	if err != nil {
+		return fmt.Errorf("peer %s: %w", p.Key, err)
+	}
+	return nil
+}
+
+// validThreshold accepts 0, which is the default, and what is long enough.
+func validThreshold(d time.Duration) error {
+	if d != 0 && d < MinThreshold {
+		return fmt.Errorf("%w: %s is shorter than %s", ErrThreshold, d, MinThreshold)
+	}
+	return nil
+}

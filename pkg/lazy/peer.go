@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lazy
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/lazybpf/lazybpf/pkg/detect"
+)
+
+// Key is a peer's WireGuard public key.
+type Key [32]byte
+
+// ParseKey reads a key in base64, as wg(8) writes it.
+func ParseKey(s string) (Key, error) {
+	raw, err := base64.StdEncoding.DecodeString(s)
+	if err != nil || len(raw) != len(Key{}) {
+		return Key{}, fmt.Errorf("%q is no public key: that is 44 characters of base64", s)
+	}
+	return Key(raw), nil
+}
+
+// String is the key in base64, as wg(8) writes it.
+func (k Key) String() string { return base64.StdEncoding.EncodeToString(k[:]) }
+
+// Short is the beginning of String, to name a peer to people.
+func (k Key) Short() string { return k.String()[:8] }
+
+// State is what a peer is doing. The zero State is that of a peer the manager
+// does not have.
+type State uint8
+
+// The states.
+const (
+	// Idle: dormant. The next packet, or a request, wakes the peer.
+	Idle State = iota + 1
+	// Connecting: the connector opens the peer, or will when its turn comes.
+	Connecting
+	// Connected: open, and watched for inactivity unless it is permanent.
+	Connected
+)
+
+var stateNames = [...]string{"", "idle", "connecting", "connected"}
+
+// String returns "idle", "connecting" or "connected", and "" for no state.
+func (s State) String() string { return stateNames[s] }
+
+// Reason is why a peer woke.
+type Reason uint8
+
+// The reasons.
+const (
+	ReasonEgress  Reason = iota + 1 // a packet to the peer
+	ReasonIngress                   // a packet from the peer
+	ReasonRequest                   // ActivatePeer, or the exclude list
+	ReasonStart                     // it was active when it was added
+)
+
+var reasonNames = [...]string{"", "egress", "ingress", "request", "start"}
+
+// String returns "egress", "ingress", "request" or "start", and "" for none.
+func (r Reason) String() string { return reasonNames[r] }
+
+// Wake is one wake of a peer.
+type Wake struct {
+	Reason Reason
+	// Time of the packet, or of the request.
+	Time time.Time
+	// Took is how long it was from then until the peer was connected and its
+	// held packets sent; zero while it is connecting.
+	Took time.Duration
+	// Event describes the packet, if one woke the peer.
+	Event detect.Event
+}
+
+// WakeMode says what happens to the packet that wakes a peer.
+type WakeMode uint8
+
+// The wake modes.
+const (
+	// WakeDefault is the manager's mode in a Peer, and WakePass in Options.
+	WakeDefault WakeMode = iota
+	// WakePass lets the packet pass: WireGuard knows the peer's endpoint, and
+	// keeps the packet itself during the handshake.
+	WakePass
+	// WakeHold keeps the packet, and those after it, until Connector.Open has
+	// returned: for peers whose endpoint has to be found first.
+	WakeHold
+)
+
+// Peer is what the manager is told of a peer.
+type Peer struct {
+	Key Key
+	// AllowedIPs as WireGuard has them for this peer.
+	AllowedIPs []netip.Prefix
+	// Threshold is how long the peer must be silent, in both directions, to be
+	// parked: at least MinThreshold; 0 takes Options.InactivityThreshold.
+	Threshold time.Duration
+	Wake      WakeMode
+}
+
+// Status is what the manager knows of a peer.
+type Status struct {
+	Peer
+	State     State
+	Permanent bool // on the exclude list
+	Activity  detect.Activity
+	// IdleAt is when a connected peer will be parked if it stays silent; zero
+	// for other and permanent peers.
+	IdleAt time.Time
+	// Wakes counts how often the peer became connected.
+	Wakes    uint64
+	LastWake Wake // its Reason is 0 if there was none
+	// LastError is why the last Open or Close failed; nil if it did not.
+	LastError error
+	// RetryAt is until when a peer whose Open failed is left alone; else zero.
+	RetryAt time.Time
+}
+
+// Change is one step of a peer from state to state.
+type Change struct {
+	Time     time.Time
+	Key      Key
+	From, To State // zero: the peer was added, or removed
+	// Wake is why the peer became connecting or connected; its Reason is 0
+	// for the way back.
+	Wake Wake
+	// Err is why the peer could not be opened, if that is the change.
+	Err error
+}
