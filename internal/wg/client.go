@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package wg
+
+import (
+	"errors"
+	"os"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+	"golang.zx2c4.com/wireguard/wgctrl"
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+)
+
+// client is what of wgctrl is used.
+type client interface {
+	Device(name string) (*wgtypes.Device, error)
+	ConfigureDevice(name string, config wgtypes.Config) error
+	Close() error
+}
+
+// boundClient is a client for one interface. wgctrl goes by name alone, and
+// wg-quick down and up make another interface of the same name, which nobody
+// watches and which has its own configuration: for boundClient there is none.
+type boundClient struct {
+	client
+	links *netlink.Handle
+	index int // of the interface; the kernel gives it to no other
+}
+
+// newClient binds a client to an interface of the calling thread's network
+// namespace. Error: os.ErrNotExist.
+func newClient(name string) (client, error) {
+	links, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	link, err := links.LinkByName(name)
+	if missing := (netlink.LinkNotFoundError{}); errors.As(err, &missing) {
+		err = os.ErrNotExist
+	}
+	if err != nil {
+		links.Close()
+		return nil, err
+	}
+	c, err := wgctrl.New()
+	if err != nil {
+		links.Close()
+		return nil, err
+	}
+	return boundClient{c, links, link.Attrs().Index}, nil
+}
+
+func (c boundClient) Device(name string) (*wgtypes.Device, error) {
+	if err := c.check(name); err != nil {
+		return nil, err
+	}
+	return c.client.Device(name)
+}
+
+func (c boundClient) ConfigureDevice(name string, config wgtypes.Config) error {
+	if err := c.check(name); err != nil {
+		return err
+	}
+	return c.client.ConfigureDevice(name, config)
+}
+
+// check returns os.ErrNotExist if the interface is gone, or has another name.
+func (c boundClient) check(name string) error {
+	link, err := c.links.LinkByIndex(c.index)
+	missing := netlink.LinkNotFoundError{}
+	if errors.As(err, &missing) || err == nil && link.Attrs().Name != name {
+		return os.ErrNotExist
+	}
+	return err
+}
+
+func (c boundClient) Close() error {
+	c.links.Close()
+	return c.client.Close()
+}

@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package wg
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lazybpf/lazybpf/pkg/lazy"
+)
+
+var _ lazy.Connector = (*Connector)(nil)
+
+// stories are what happens to a peer with a keepalive of 25 s, step by step, and what is seen of it: the keepalives that
+// are set, and drift. "others 30s" is somebody else who sets the keepalive.
+var stories = []struct{ steps, seen string }{
+	{"close", "0s"},
+	{"close, open", "0s, 25s"},
+	{"close, open, close", "0s, 25s, 0s"},
+
+	// No message where nothing changes.
+	{"open", ""},
+	{"close, close", "0s"},
+	{"close, open, open", "0s, 25s"},
+	{"settle", ""},
+	{"close, settle", "0s"},
+	{"observe", ""},
+	{"close, observe", "0s"},
+
+	// What others set an open peer to is its keepalive from then on.
+	{"others 30s, observe", "drift"},
+	{"others 30s, observe, observe", "drift"},
+	{"others 30s, observe, settle", "drift"},
+	{"others 30s, observe, close, open", "drift, 0s, 30s"},
+	{"others 0s, observe, close, open", "drift"},
+
+	// A dormant peer is turned off again, and has the new keepalive once it is open.
+	{"close, others 30s, observe, settle, open", "0s, drift, 0s, 30s"},
+	{"close, others 25s, observe, settle, open", "0s, drift, 0s, 25s"},
+	{"close, others 0s, observe, open", "0s, 25s"},
+
+	// Without a look, nobody knows.
+	{"close, others 30s, close", "0s"},
+}
+
+func TestStories(t *testing.T) {
+	for _, story := range stories {
+		r := newRecorder(t)
+		key := keyOf(1)
+		c := newConnector(r, nil, key)
+		var seen []string
+		for step := range strings.SplitSeq(story.steps, ", ") {
+			verb, argument, _ := strings.Cut(step, " ")
+			var err error
+			switch verb {
+			case "open":
+				err = c.Open(t.Context(), key, lazy.Wake{Reason: lazy.ReasonEgress})
+			case "close":
+				err = c.Close(t.Context(), key)
+			case "settle":
+				err = c.Settle(key)
+			case "others":
+				var keepalive time.Duration
+				keepalive, err = time.ParseDuration(argument)
+				r.set(keepalive, key)
+			case "observe":
+				if drifted := c.Observe(time.Now(), []Peer{r.peer(key)}); len(drifted) > 0 {
+					seen = append(seen, "drift")
+				}
+			default:
+				t.Fatalf("unknown step %q", step)
+			}
+			if err != nil {
+				t.Errorf("%s: %s: %v", story.steps, step, err)
+			}
+			for _, message := range r.take() {
+				seen = append(seen, strings.TrimPrefix(message, "peer 1 "))
+			}
+		}
+		if got := strings.Join(seen, ", "); got != story.seen {
+			t.Errorf("%s: %q is seen, want %q", story.steps, got, story.seen)
+		}
+	}
+}
+
+func TestOpenSetsEndpointAndKeepaliveAtOnce(t *testing.T) {
+	for _, endpoint := range []string{"192.0.2.1:51820", "[2001:db8::1]:51820"} {
+		r := newRecorder(t)
+		key := keyOf(1)
+		c := newConnector(r, func(_ context.Context, peer lazy.Key) (netip.AddrPort, error) {
+			if peer != key {
+				t.Errorf("resolve is asked for %s", peer)
+			}
+			return netip.MustParseAddrPort(endpoint), nil
+		}, key)
+		if err := c.Close(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+		r.take()
+		if err := c.Open(t.Context(), key, lazy.Wake{Reason: lazy.ReasonEgress}); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := r.take(), []string{"peer 1 25s at " + endpoint}; !slices.Equal(got, want) {
+			t.Errorf("messages %q, want %q", got, want)
+		}
+	}
+}
+
+// TestEndpointOfAnOpenPeer has a name that resolves to another address than before.
+func TestEndpointOfAnOpenPeer(t *testing.T) {
+	r := newRecorder(t)
+	c := newConnector(r, func(context.Context, lazy.Key) (netip.AddrPort, error) {
+		return netip.MustParseAddrPort("192.0.2.2:51820"), nil
+	}, keyOf(1))
+	if err := c.Open(t.Context(), keyOf(1), lazy.Wake{Reason: lazy.ReasonRequest}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := r.take(), []string{"peer 1 25s at 192.0.2.2:51820"}; !slices.Equal(got, want) {
+		t.Errorf("messages %q, want %q", got, want)
+	}
+}
+
+// TestIngressKeepsEndpoint has a peer that has roamed: WireGuard knows where to, a resolver does not.
+func TestIngressKeepsEndpoint(t *testing.T) {
+	r := newRecorder(t)
+	c := newConnector(r, func(context.Context, lazy.Key) (netip.AddrPort, error) {
+		t.Error("resolve is asked")
+		return netip.MustParseAddrPort("192.0.2.1:51820"), nil
+	}, keyOf(1))
+	if err := c.Close(t.Context(), keyOf(1)); err != nil {
+		t.Fatal(err)
+	}
+	r.take()
+	if err := c.Open(t.Context(), keyOf(1), lazy.Wake{Reason: lazy.ReasonIngress}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := r.take(), []string{"peer 1 25s"}; !slices.Equal(got, want) {
+		t.Errorf("messages %q, want %q", got, want)
+	}
+}
+
+func TestResolveFails(t *testing.T) {
+	r := newRecorder(t)
+	broken := errors.New("no such host")
+	c := newConnector(r, func(context.Context, lazy.Key) (netip.AddrPort, error) { return netip.AddrPort{}, broken }, keyOf(1))
+	if err := c.Open(t.Context(), keyOf(1), lazy.Wake{Reason: lazy.ReasonEgress}); !errors.Is(err, broken) {
+		t.Errorf("error %v, want that of resolve", err)
+	}
+	if got := r.take(); len(got) > 0 {
+		t.Errorf("messages %q after resolve has failed", got)
+	}
+}
+
+func TestUnknownPeer(t *testing.T) {
+	r := newRecorder(t)
+	c := newConnector(r, nil, keyOf(1))
+	c.Forget(keyOf(1))
+	for name, err := range map[string]error{
+		"Open":   c.Open(t.Context(), keyOf(1), lazy.Wake{}),
+		"Close":  c.Close(t.Context(), keyOf(1)),
+		"Settle": c.Settle(keyOf(1)),
+	} {
+		if !errors.Is(err, ErrUnknownPeer) || !strings.Contains(err.Error(), keyOf(1).String()) {
+			t.Errorf("%s: error %v, want ErrUnknownPeer with the key", name, err)
+		}
+	}
+	if drifted := c.Observe(time.Now(), []Peer{{Key: keyOf(1), Keepalive: time.Hour}}); len(drifted) > 0 {
+		t.Error("an unknown peer has drifted")
+	}
+	if err := errors.Join(c.CloseAll([]lazy.Key{keyOf(1)}), c.GiveBack()); err != nil {
+		t.Error(err)
+	}
+	if got := r.take(); len(got) > 0 {
+		t.Errorf("messages %q", got)
+	}
+}
+
+// TestFailureIsTriedAgain has a device that refuses each message once: what it did not take is not taken for granted.
+func TestFailureIsTriedAgain(t *testing.T) {
+	key := keyOf(1)
+	for name, test := range map[string]struct {
+		before func(*Connector) error
+		change func(*Connector) error
+		want   string
+	}{
+		"Open": {
+			func(c *Connector) error { return c.Close(t.Context(), key) },
+			func(c *Connector) error { return c.Open(t.Context(), key, lazy.Wake{}) }, "peer 1 25s",
+		},
+		"Close": {
+			func(*Connector) error { return nil },
+			func(c *Connector) error { return c.Close(t.Context(), key) }, "peer 1 0s",
+		},
+		"CloseAll": {
+			func(*Connector) error { return nil },
+			func(c *Connector) error { return c.CloseAll([]lazy.Key{key}) }, "peer 1 0s",
+		},
+		"GiveBack": {
+			func(c *Connector) error { return c.Close(t.Context(), key) },
+			func(c *Connector) error { return c.GiveBack() }, "peer 1 25s",
+		},
+	} {
+		r := newRecorder(t)
+		c := newConnector(r, nil, key)
+		if err := test.before(c); err != nil {
+			t.Fatal(err)
+		}
+		r.take()
+		broken := errors.New("broken")
+		r.check = func() error { return broken }
+		if err := test.change(c); !errors.Is(err, broken) {
+			t.Errorf("%s: error %v, want that of the device", name, err)
+		}
+		if drifted := c.Observe(time.Now(), []Peer{r.peer(key)}); len(drifted) > 0 {
+			t.Errorf("%s: the peer is as it was, and taken for changed by others", name)
+		}
+		r.check = nil
+		if err := test.change(c); err != nil {
+			t.Error(err)
+		}
+		if got := r.take(); !slices.Equal(got, []string{test.want}) {
+			t.Errorf("%s again: messages %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+// TestObserveOldReading has the device read before the connector changed it, and looked at after.
+func TestObserveOldReading(t *testing.T) {
+	r := newRecorder(t)
+	key := keyOf(1)
+	c := newConnector(r, nil, key)
+	begin, reading := time.Now(), []Peer{r.peer(key)}
+	if err := c.Close(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	if drifted := c.Observe(begin, reading); len(drifted) > 0 {
+		t.Error("the connector's own change is taken for one of others")
+	}
+	if err := c.Open(t.Context(), key, lazy.Wake{}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := r.take(), []string{"peer 1 0s", "peer 1 25s"}; !slices.Equal(got, want) {
+		t.Errorf("messages %q, want %q", got, want)
+	}
+}
+
+// TestObserveWhileChanging looks at a peer in the middle of a change, when nobody can tell whose keepalive was read.
+func TestObserveWhileChanging(t *testing.T) {
+	r := newRecorder(t)
+	key := keyOf(1)
+	c := newConnector(r, nil, key)
+	r.check = func() error {
+		if drifted := c.Observe(time.Now(), []Peer{{Key: key, Keepalive: time.Hour}}); len(drifted) > 0 {
+			t.Error("a peer that is being changed has drifted")
+		}
+		return nil
+	}
+	if err := c.Close(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Originals()[key]; got != every {
+		t.Errorf("keepalive %s is to be given back, want %s", got, every)
+	}
+}
+
+// TestObserveTellsWhichPeers has several peers, of which some have drifted.
+func TestObserveTellsWhichPeers(t *testing.T) {
+	r := newRecorder(t)
+	c := newConnector(r, nil, keyOf(1), keyOf(2), keyOf(3))
+	r.set(time.Minute, keyOf(2), keyOf(4))
+	drifted := c.Observe(time.Now(), []Peer{r.peer(keyOf(1)), r.peer(keyOf(2)), r.peer(keyOf(3)), r.peer(keyOf(4))})
+	if !slices.Equal(drifted, []lazy.Key{keyOf(2)}) {
+		t.Errorf("drifted: %v, want the second", drifted)
+	}
+}
+
+func TestManyPeersInOneMessage(t *testing.T) {
+	r := newRecorder(t)
+	c := newConnector(r, nil, keyOf(1), keyOf(2), keyOf(3))
+	c.Adopt(Peer{Key: keyOf(4)}, 0)     // has none
+	c.Adopt(Peer{Key: keyOf(5)}, every) // is off, as a daemon that died has left it
+	for _, step := range []struct {
+		name string
+		do   func() error
+		want []string
+	}{
+		{"CloseAll", func() error { return c.CloseAll([]lazy.Key{keyOf(1), keyOf(2), keyOf(4), keyOf(5)}) },
+			[]string{"peer 1 0s, peer 2 0s"}},
+		{"CloseAll again", func() error { return c.CloseAll([]lazy.Key{keyOf(1), keyOf(2)}) }, nil},
+		{"GiveBack", c.GiveBack, []string{"peer 1 25s, peer 2 25s, peer 5 25s"}},
+		{"GiveBack again", c.GiveBack, nil},
+		{"CloseAll of nobody", func() error { return c.CloseAll(nil) }, nil},
+	} {
+		if err := step.do(); err != nil {
+			t.Errorf("%s: %v", step.name, err)
+		}
+		if got := r.take(); !slices.Equal(got, step.want) {
+			t.Errorf("%s: messages %q, want %q", step.name, got, step.want)
+		}
+	}
+}
+
+// TestOriginals are the same whether a peer is open or closed.
+func TestOriginals(t *testing.T) {
+	r := newRecorder(t)
+	c := newConnector(r, nil, keyOf(1), keyOf(2))
+	c.Adopt(Peer{Key: keyOf(3)}, 0)
+	if err := c.Close(t.Context(), keyOf(2)); err != nil {
+		t.Fatal(err)
+	}
+	want := map[lazy.Key]time.Duration{keyOf(1): every, keyOf(2): every}
+	if got := c.Originals(); !maps.Equal(got, want) {
+		t.Errorf("originals %v, want %v", got, want)
+	}
+}
+
+// TestLastOneAskedWins has a peer closed while its opening is still on its way to the device.
+func TestLastOneAskedWins(t *testing.T) {
+	r := newRecorder(t)
+	key := keyOf(1)
+	c := newConnector(r, nil, key)
+	if err := c.Close(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	opening, goOn := make(chan bool), make(chan bool)
+	r.check = sync.OnceValue(func() error {
+		close(opening)
+		<-goOn
+		return nil
+	})
+	var calls sync.WaitGroup
+	calls.Go(func() {
+		if err := c.Open(t.Context(), key, lazy.Wake{}); err != nil {
+			t.Error(err)
+		}
+	})
+	<-opening
+	calls.Go(func() {
+		if err := c.Close(t.Context(), key); err != nil {
+			t.Error(err)
+		}
+	})
+	// Another peer need not wait for any of this.
+	c.Adopt(Peer{Key: keyOf(2), Keepalive: every}, every)
+	if err := c.Settle(keyOf(2)); err != nil {
+		t.Error(err)
+	}
+	close(goOn)
+	calls.Wait()
+	if got := r.peer(key).Keepalive; got != 0 {
+		t.Errorf("keepalive %s of a closed peer", got)
+	}
+}
+
+// TestConcurrentCalls has one peer opened, closed and looked at from everywhere. Whoever comes last, the device and the
+// connector agree in the end.
+func TestConcurrentCalls(t *testing.T) {
+	r := newRecorder(t)
+	key := keyOf(1)
+	c := newConnector(r, nil, key)
+	const rounds = 500
+	var calls sync.WaitGroup
+	for _, call := range []func() error{
+		func() error { return c.Open(t.Context(), key, lazy.Wake{}) },
+		func() error { return c.Close(t.Context(), key) },
+		func() error { return c.Settle(key) },
+		func() error { c.Observe(time.Now(), []Peer{r.peer(key)}); return nil },
+		func() error { c.Originals(); return nil },
+	} {
+		calls.Go(func() {
+			for range rounds {
+				if err := call(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	calls.Wait()
+	r.take()
+	if err := c.Settle(key); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.take(); len(got) > 0 {
+		t.Errorf("messages %q were still missing", got)
+	}
+	k, err := c.peer(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := r.peer(key).Keepalive; got != k.want() {
+		t.Errorf("the device has keepalive %s, it should have %s", got, k.want())
+	}
+}

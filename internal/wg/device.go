@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package wg is the WireGuard side of lazybpf: it reads the peers of a device,
+// turns their keepalives off and on, and remembers how they were.
+//
+// What wgctrl reads of a device holds its private key and preshared keys. They
+// are dropped here: no type of this package has room for them.
+package wg
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+
+	"github.com/lazybpf/lazybpf/pkg/lazy"
+)
+
+// The errors of this package; test with errors.Is.
+var (
+	// ErrNoDevice: there is no network device of this name.
+	ErrNoDevice = errors.New("no such device")
+	// ErrNotWireGuard: the device is neither kernel WireGuard nor wireguard-go.
+	ErrNotWireGuard = errors.New("not a WireGuard device")
+	// ErrPermission: reading and configuring devices takes CAP_NET_ADMIN.
+	ErrPermission = errors.New("missing capability CAP_NET_ADMIN")
+	// ErrUnknownPeer: the Connector was not told of the peer.
+	ErrUnknownPeer = errors.New("unknown peer")
+)
+
+// Peer is what a device says of a peer.
+type Peer struct {
+	Key           lazy.Key
+	Endpoint      netip.AddrPort // zero: none known
+	AllowedIPs    []netip.Prefix
+	Keepalive     time.Duration // 0: off
+	LastHandshake time.Time     // zero: none yet
+}
+
+// Change is what to set of a peer, all of it in one message. The rest stays.
+type Change struct {
+	Key       lazy.Key
+	Endpoint  netip.AddrPort // zero: leave
+	Keepalive time.Duration  // 0: off
+}
+
+// Device is a WireGuard device. Its methods may be called from any goroutine.
+type Device struct {
+	name string
+	kind string
+	// A client does one thing at a time. Reading a device with many peers takes
+	// long, and a peer that wakes must not wait for it.
+	read, write client
+}
+
+// Open finds a device in the network namespace of the calling thread. Errors:
+// ErrNoDevice, ErrNotWireGuard, ErrPermission.
+func Open(name string) (*Device, error) {
+	read, err := newClient(name)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, explain(err))
+	}
+	write, err := newClient(name)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", name, explain(err)), read.Close())
+	}
+	d := &Device{name: name, read: read, write: write}
+	device, err := read.Device(name)
+	if err != nil {
+		if err = explain(err); errors.Is(err, ErrNoDevice) {
+			err = ErrNotWireGuard
+		}
+		return nil, errors.Join(fmt.Errorf("%s: %w", name, err), d.Close())
+	}
+	d.kind = device.Type.String()
+	return d, nil
+}
+
+// Kind says whose WireGuard it is: "Linux kernel" or "userspace".
+func (d *Device) Kind() string { return d.kind }
+
+// Name is the device's name.
+func (d *Device) Name() string { return d.name }
+
+// Close lets go of the device.
+func (d *Device) Close() error { return errors.Join(d.read.Close(), d.write.Close()) }
+
+// Peers reads all peers of the device, which takes time in proportion to their
+// number. Errors: ErrNoDevice, ErrPermission.
+func (d *Device) Peers() ([]Peer, error) {
+	device, err := d.read.Device(d.name)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", d.name, explain(err))
+	}
+	peers := make([]Peer, 0, len(device.Peers))
+	for _, p := range device.Peers {
+		peer := Peer{
+			Key:           lazy.Key(p.PublicKey),
+			Keepalive:     p.PersistentKeepaliveInterval,
+			LastHandshake: p.LastHandshakeTime,
+		}
+		if p.Endpoint != nil {
+			a := p.Endpoint.AddrPort()
+			peer.Endpoint = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+		}
+		for _, ip := range p.AllowedIPs {
+			if prefix, ok := prefixOf(ip); ok {
+				peer.AllowedIPs = append(peer.AllowedIPs, prefix)
+			}
+		}
+		peers = append(peers, peer)
+	}
+	return peers, nil
+}
+
+func prefixOf(n net.IPNet) (netip.Prefix, bool) {
+	a, ok := netip.AddrFromSlice(n.IP)
+	ones, bits := n.Mask.Size()
+	if ok && bits == 32 {
+		a = a.Unmap()
+	}
+	return netip.PrefixFrom(a, ones), ok
+}
+
+// Configure sets what the changes say, each peer's in one message. A peer that
+// the device no longer has is passed over. Errors: ErrNoDevice, ErrPermission.
+func (d *Device) Configure(changes ...Change) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	config := wgtypes.Config{Peers: make([]wgtypes.PeerConfig, len(changes))}
+	for i, c := range changes {
+		config.Peers[i] = wgtypes.PeerConfig{
+			PublicKey: wgtypes.Key(c.Key),
+			// Else it would add peers that somebody has just removed.
+			UpdateOnly:                  true,
+			PersistentKeepaliveInterval: &c.Keepalive,
+		}
+		if c.Endpoint.IsValid() {
+			config.Peers[i].Endpoint = net.UDPAddrFromAddrPort(c.Endpoint)
+		}
+	}
+	if err := d.write.ConfigureDevice(d.name, config); err != nil {
+		return fmt.Errorf("configure %s: %w", d.name, explain(err))
+	}
+	return nil
+}
+
+// explain gives the errors of the operating system their names here.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, os.ErrNotExist),
+		errors.Is(err, unix.ECONNREFUSED): // the socket of a wireguard-go that is gone
+		return ErrNoDevice
+	case errors.Is(err, os.ErrPermission):
+		return ErrPermission
+	}
+	return err
+}
