@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lazybpf/lazybpf/internal/control"
+	"github.com/lazybpf/lazybpf/internal/wg"
+	"github.com/lazybpf/lazybpf/pkg/detect"
+	"github.com/lazybpf/lazybpf/pkg/lazy"
+)
+
+// backend answers the commands. It is a control.Backend.
+type backend struct{ *Daemon }
+
+// peersNow is the device as it was read last; nobody changes it.
+func (d *Daemon) peersNow() map[lazy.Key]wg.Peer {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.known
+}
+
+// Status reads what the daemon has in memory, never the device.
+func (b backend) Status(context.Context) (control.Status, error) {
+	peers, err := b.manager.Peers()
+	if err != nil {
+		return control.Status{}, err
+	}
+	now, known := time.Now(), b.peersNow()
+	threshold := b.options.InactivityThreshold
+	if threshold == 0 {
+		threshold = lazy.DefaultThreshold
+	}
+	status := control.Status{
+		Interface:           b.options.Interface,
+		Attach:              b.detector.Attached(),
+		InactivityThreshold: threshold.String(),
+		Since:               b.since,
+		Peers:               make([]control.Peer, len(peers)),
+	}
+	for i, p := range peers {
+		status.Peers[i] = describe(p, known[p.Key], now)
+		switch {
+		case p.Permanent:
+			status.Counts.Permanent++
+		case p.State == lazy.Idle:
+			status.Counts.Idle++
+		case p.State == lazy.Connecting:
+			status.Counts.Connecting++
+		case p.State == lazy.Connected:
+			status.Counts.Connected++
+		}
+	}
+	slices.SortFunc(status.Peers, func(a, b control.Peer) int { return strings.Compare(a.PublicKey, b.PublicKey) })
+	return status, nil
+}
+
+func describe(p lazy.Status, device wg.Peer, now time.Time) control.Peer {
+	peer := control.Peer{
+		PublicKey:  p.Key.String(),
+		State:      p.State.String(),
+		Permanent:  p.Permanent,
+		AllowedIPs: make([]string, len(p.AllowedIPs)),
+		LastTx:     optional(p.Activity.LastTx),
+		LastRx:     optional(p.Activity.LastRx),
+		TxPackets:  p.Activity.TxPackets,
+		TxBytes:    p.Activity.TxBytes,
+		RxPackets:  p.Activity.RxPackets,
+		RxBytes:    p.Activity.RxBytes,
+		Wakes:      p.Wakes,
+		Held:       p.Activity.Held,
+		Replayed:   p.Activity.Replayed,
+		Dropped:    p.Activity.Dropped,
+		RetryAt:    optional(p.RetryAt),
+	}
+	if device.Endpoint.IsValid() {
+		peer.Endpoint = device.Endpoint.String()
+	}
+	for i, prefix := range p.AllowedIPs {
+		peer.AllowedIPs[i] = prefix.String()
+	}
+	if !p.IdleAt.IsZero() {
+		peer.IdleIn = max(p.IdleAt.Sub(now), 0).Round(time.Second).String()
+	}
+	if p.LastWake.Reason != 0 {
+		peer.LastWake = &control.Wake{
+			Reason: p.LastWake.Reason.String(),
+			At:     p.LastWake.Time,
+			Took:   took(p.LastWake),
+			Flow:   p.LastWake.Event.Flow.String(),
+			UID:    uid(p.LastWake),
+		}
+	}
+	if p.LastError != nil {
+		peer.LastError = p.LastError.Error()
+	}
+	return peer
+}
+
+func optional(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func took(w lazy.Wake) string {
+	if w.Took == 0 {
+		return ""
+	}
+	return w.Took.Round(10 * time.Microsecond).String()
+}
+
+// uid is the user whose packet woke the peer, if one did.
+func uid(w lazy.Wake) *uint32 {
+	if w.Reason != lazy.ReasonEgress || w.Event.UID == detect.NoUID {
+		return nil
+	}
+	return &w.Event.UID
+}
+
+// Events sends changes as they come.
+func (b backend) Events(ctx context.Context, send func(control.Event) error) error {
+	changes, err := b.manager.Subscribe()
+	if err != nil {
+		return err
+	}
+	defer changes.Close()
+	for {
+		change, err := changes.Next(ctx)
+		if err != nil {
+			return err
+		}
+		err = send(control.Event{
+			Time:      change.Time,
+			Interface: b.options.Interface,
+			PublicKey: change.Key.String(),
+			From:      change.From.String(),
+			To:        change.To.String(),
+			Reason:    change.Wake.Reason.String(),
+			Flow:      change.Wake.Event.Flow.String(),
+			UID:       uid(change.Wake),
+		})
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// Wake opens peers and waits until they are, or could not be.
+func (b backend) Wake(ctx context.Context, names []string) ([]control.Result, error) {
+	begin := time.Now()
+	changes, err := b.manager.Subscribe()
+	if err != nil {
+		return nil, err
+	}
+	defer changes.Close()
+	results, err := b.each(names, b.manager.ActivatePeer)
+	if err != nil {
+		return nil, err
+	}
+	for i := range results {
+		r := &results[i]
+		status := b.refresh(r)
+		for status.State == lazy.Connecting {
+			if _, err := changes.Next(ctx); err != nil {
+				return nil, err
+			}
+			status = b.refresh(r)
+		}
+		switch woke := status.LastWake; {
+		case status.State == 0:
+			r.Error = "it was removed from the interface"
+		case status.State == lazy.Idle && status.LastError != nil:
+			r.Error = status.LastError.Error()
+		case !woke.Time.Add(woke.Took).Before(begin): // else it was awake before
+			r.Took = took(woke)
+		}
+	}
+	return results, nil
+}
+
+// Sleep parks peers.
+func (b backend) Sleep(_ context.Context, names []string) ([]control.Result, error) {
+	results, err := b.each(names, b.manager.DeactivatePeer)
+	for i := range results {
+		switch results[i].State {
+		case control.StateConnecting:
+			results[i].Error = "it is connecting: try again when it is connected"
+		case control.StateConnected:
+			results[i].Error = "it is permanent, or a packet came just now: see lazybpf include"
+		}
+	}
+	return results, err
+}
+
+// Exclude makes peers permanent.
+func (b backend) Exclude(_ context.Context, names []string) ([]control.Result, error) {
+	return b.setExcluded(names, true)
+}
+
+// Include makes permanent peers lazy again.
+func (b backend) Include(_ context.Context, names []string) ([]control.Result, error) {
+	return b.setExcluded(names, false)
+}
+
+func (b backend) setExcluded(names []string, excluded bool) ([]control.Result, error) {
+	keys, err := b.resolveAll(names)
+	if err != nil {
+		return nil, err
+	}
+	// The lock keeps two changes of the list from undoing one another; the
+	// manager never calls back.
+	b.excluding.Lock()
+	defer b.excluding.Unlock()
+	for _, key := range keys {
+		if excluded {
+			b.excluded[key] = true
+		} else {
+			delete(b.excluded, key)
+		}
+	}
+	if _, err := b.manager.SetExcluded(slices.Collect(maps.Keys(b.excluded))); err != nil {
+		return nil, err
+	}
+	return b.each(names, func(lazy.Key) error { return nil })
+}
+
+func (b backend) resolveAll(names []string) ([]lazy.Key, error) {
+	known := b.peersNow()
+	keys := make([]lazy.Key, len(names))
+	for i, name := range names {
+		var err error
+		if keys[i], err = resolve(known, name); err != nil {
+			return nil, err
+		}
+	}
+	return keys, nil
+}
+
+// each does something to all peers that are named, or to none.
+func (b backend) each(names []string, do func(lazy.Key) error) ([]control.Result, error) {
+	keys, err := b.resolveAll(names)
+	if err != nil {
+		return nil, err
+	}
+	results := make([]control.Result, len(names))
+	for i, key := range keys {
+		results[i] = control.Result{Peer: names[i], PublicKey: key.String()}
+		if err := do(key); err != nil {
+			results[i].Error = err.Error()
+			continue
+		}
+		b.refresh(&results[i])
+	}
+	return results, nil
+}
+
+// refresh fills in the state that the peer has now, and returns all of it.
+func (b backend) refresh(r *control.Result) lazy.Status {
+	key, err := lazy.ParseKey(r.PublicKey)
+	if err != nil {
+		return lazy.Status{}
+	}
+	status, _ := b.manager.Peer(key) // in no state if it is gone
+	r.State = status.State.String()
+	return status
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"fmt"
+
+	"github.com/lazybpf/lazybpf/internal/wg"
+	"github.com/lazybpf/lazybpf/pkg/detect"
+)
+
+// Verdict says what a finding means for a daemon.
+type Verdict string
+
+// The verdicts.
+const (
+	OK       Verdict = "ok"
+	Degraded Verdict = "degraded" // it can run, with less
+	Missing  Verdict = "missing"  // it cannot run
+)
+
+// Finding is one thing that a daemon needs or can use.
+type Finding struct {
+	Verdict Verdict
+	Name    string
+	Detail  string // how it is, or what to do
+}
+
+// Check finds out what this machine can do, and whether a daemon could manage
+// the interface, if one is named. It changes nothing.
+func Check(iface, bpffs string) []Finding {
+	var findings []Finding
+	for _, f := range detect.Features() {
+		switch {
+		case f.Err == nil:
+			findings = append(findings, Finding{OK, f.Name, ""})
+		case f.Instead != "":
+			findings = append(findings, Finding{Degraded, f.Name, fmt.Sprintf("%s; using %s", f.Err, f.Instead)})
+		default:
+			findings = append(findings, Finding{Missing, f.Name, f.Err.Error()})
+		}
+	}
+	findings = append(findings, checkBPFFS(bpffs))
+	if iface != "" {
+		findings = append(findings, checkInterface(iface))
+	}
+	return findings
+}
+
+func checkBPFFS(dir string) Finding {
+	const name = "bpffs"
+	switch err := detect.CheckPinDir(dir); {
+	case dir == "":
+		return Finding{OK, name, "not wanted"}
+	case err != nil:
+		return Finding{Degraded, name, fmt.Sprintf("%s; maps are not pinned without", err)}
+	}
+	return Finding{OK, name, dir}
+}
+
+func checkInterface(iface string) Finding {
+	name := "interface " + iface
+	device, err := wg.Open(iface)
+	if err != nil {
+		return Finding{Missing, name, explain(iface, err).Error()}
+	}
+	defer device.Close()
+	peers, err := device.Peers()
+	if err != nil {
+		return Finding{Missing, name, explain(iface, err).Error()}
+	}
+	if err := detect.CheckDevice(iface); err != nil {
+		return Finding{Missing, name, explain(iface, err).Error()}
+	}
+	return Finding{OK, name, fmt.Sprintf("%s, %d peers", device.Kind(), len(peers))}
+}

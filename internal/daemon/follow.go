@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/lazybpf/lazybpf/internal/wg"
+	"github.com/lazybpf/lazybpf/pkg/lazy"
+)
+
+// WireGuard tells nobody that its peers were changed, so the device is read
+// again and again: every followInterval, less often if that takes so long
+// that it would keep the machine busy.
+const (
+	followInterval = 3 * time.Second
+	followShare    = 50 // a reading takes at most 1/50 of the time
+)
+
+// sessionLifetime is how long a WireGuard session can be used after its
+// handshake (REJECT_AFTER_TIME in the WireGuard paper): a peer with a younger
+// one is connected.
+const sessionLifetime = 180 * time.Second
+
+// watch follows the device until it is gone or ctx is done.
+func (d *Daemon) watch(ctx context.Context) error {
+	wait := followInterval
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		begin := time.Now()
+		peers, err := d.device.Peers()
+		if errors.Is(err, wg.ErrNoDevice) {
+			return err
+		}
+		if err == nil {
+			err = d.follow(begin, peers, nil)
+		}
+		if err != nil {
+			d.log.WithError(err).Warn("cannot follow the interface, trying again")
+		}
+		wait = max(followInterval, followShare*time.Since(begin))
+	}
+}
+
+// follow brings manager and connector to what the device had when it was read,
+// which was not before since. The keepalives of peers that are new here are
+// those of originals, where a daemon that died has left them off.
+func (d *Daemon) follow(since time.Time, peers []wg.Peer, originals map[lazy.Key]time.Duration) error {
+	now := make(map[lazy.Key]wg.Peer, len(peers))
+	var added, changed []wg.Peer
+	for _, p := range peers {
+		slices.SortFunc(p.AllowedIPs, netip.Prefix.Compare)
+		now[p.Key] = p
+		old, ok := d.known[p.Key]
+		switch {
+		case !ok:
+			added = append(added, p)
+		case !slices.Equal(old.AllowedIPs, p.AllowedIPs):
+			changed = append(changed, p)
+		}
+	}
+	removed := slices.DeleteFunc(slices.Collect(maps.Keys(d.known)), func(key lazy.Key) bool {
+		_, stays := now[key]
+		return stays
+	})
+	drifted := d.connector.Observe(since, peers)
+
+	errs := []error{d.changePeers(now, changed), d.removePeers(removed), d.addPeers(now, added, originals)}
+	d.mu.Lock()
+	first := len(d.known) == 0
+	d.known = now
+	d.mu.Unlock()
+	for _, key := range drifted {
+		d.log.WithField("peer", key).Info("keepalive was changed by somebody else: adopted")
+		errs = append(errs, d.connector.Settle(key))
+	}
+	if len(removed)+len(drifted) > 0 {
+		errs = append(errs, d.journal.Save(d.connector.Originals()))
+	}
+	if n := len(added) + len(changed) + len(removed); n > 0 && !first {
+		d.log.WithFields(logrus.Fields{
+			"added": len(added), "changed": len(changed), "removed": len(removed),
+		}).Info("peers of the interface changed")
+	}
+	return errors.Join(errs...)
+}
+
+// addPeers makes peers managed: those with a session connected, others idle.
+// It takes out of now what it could not add, so that it is tried again.
+func (d *Daemon) addPeers(now map[lazy.Key]wg.Peer, peers []wg.Peer, originals map[lazy.Key]time.Duration) error {
+	if len(peers) == 0 {
+		return nil
+	}
+	var dormant []lazy.Key
+	for _, p := range peers {
+		open := p.Keepalive
+		if open == 0 {
+			open = originals[p.Key]
+		}
+		d.connector.Adopt(p, open)
+		if !connected(p) {
+			dormant = append(dormant, p.Key)
+		}
+	}
+	// The journal comes first: what it does not know is lost in a crash.
+	errs := []error{d.journal.Save(d.connector.Originals()), d.connector.CloseAll(dormant)}
+	for _, p := range peers {
+		var err error
+		if connected(p) {
+			errs = append(errs, d.connector.Settle(p.Key))
+			err = d.manager.AddActivePeers(managed(p))
+		} else {
+			_, err = d.manager.AddPeer(managed(p))
+		}
+		if err != nil {
+			delete(now, p.Key)
+			errs = append(errs, err, d.connector.Open(context.Background(), p.Key, lazy.Wake{}))
+			d.connector.Forget(p.Key)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// changePeers gives peers other allowed IPs. In now it puts back what it could
+// not change, so that it is tried again.
+func (d *Daemon) changePeers(now map[lazy.Key]wg.Peer, peers []wg.Peer) error {
+	var errs []error
+	for _, p := range peers {
+		if err := d.manager.UpdatePeer(managed(p)); err != nil {
+			now[p.Key] = d.known[p.Key]
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Daemon) removePeers(keys []lazy.Key) error {
+	var errs []error
+	for _, key := range keys {
+		d.connector.Forget(key)
+		errs = append(errs, d.manager.RemovePeer(key))
+	}
+	return errors.Join(errs...)
+}
+
+func managed(p wg.Peer) lazy.Peer {
+	return lazy.Peer{Key: p.Key, AllowedIPs: p.AllowedIPs}
+}
+
+func connected(p wg.Peer) bool {
+	return time.Since(p.LastHandshake) < sessionLifetime
+}
+
+// excludeAtStart puts the peers of Options.Exclude on the exclude list, before
+// the manager has any. A whole public key may be that of a peer to come.
+func (d *Daemon) excludeAtStart(peers []wg.Peer) error {
+	known := make(map[lazy.Key]wg.Peer, len(peers))
+	for _, p := range peers {
+		known[p.Key] = p
+	}
+	d.excluded = make(map[lazy.Key]bool)
+	for _, name := range d.options.Exclude {
+		key, err := lazy.ParseKey(name)
+		if err != nil {
+			if key, err = resolve(known, name); err != nil {
+				return fmt.Errorf("exclude: %w: wg show %s lists the peers", err, d.options.Interface)
+			}
+		}
+		d.excluded[key] = true
+	}
+	_, err := d.manager.SetExcluded(slices.Collect(maps.Keys(d.excluded)))
+	return err
+}

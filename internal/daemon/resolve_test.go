@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/lazybpf/lazybpf/internal/control"
+	"github.com/lazybpf/lazybpf/internal/wg"
+	"github.com/lazybpf/lazybpf/pkg/lazy"
+)
+
+// peersOf makes peers of public keys and their allowed IPs.
+func peersOf(t *testing.T, all map[lazy.Key]string) map[lazy.Key]wg.Peer {
+	t.Helper()
+	peers := make(map[lazy.Key]wg.Peer)
+	for key, prefixes := range all {
+		p := wg.Peer{Key: key}
+		for text := range strings.FieldsSeq(prefixes) {
+			prefix, err := netip.ParsePrefix(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.AllowedIPs = append(p.AllowedIPs, prefix)
+		}
+		peers[key] = p
+	}
+	return peers
+}
+
+func TestResolve(t *testing.T) {
+	var (
+		laptop  = keyOf("Lapt")
+		office  = keyOf("Offi")
+		gateway = keyOf("Gate")
+		twin    = keyOf("Twin")
+		other   = keyOf("Twin")
+	)
+	other[5] = 1
+	peers := peersOf(t, map[lazy.Key]string{
+		laptop:  "10.0.0.2/32 fd00::2/128",
+		office:  "10.0.0.0/24 10.9.0.0/16 fd00::/64",
+		gateway: "0.0.0.0/0",
+		twin:    "10.0.0.128/25",
+		other:   "",
+	})
+	whole := laptop.String()
+	for _, test := range []struct {
+		name string
+		want lazy.Key
+		err  error
+		says string
+	}{
+		{name: whole, want: laptop},
+		{name: whole[:43], want: laptop},
+		{name: "Lapt", want: laptop},
+		{name: "LaptAAAA", want: laptop},
+		{name: "Lap", err: control.ErrNoPeer, says: `"Lap": give at least 4 characters of its public key`},
+		{name: "", err: control.ErrNoPeer, says: `"": give at least 4 characters`},
+		{name: "lapt", err: control.ErrNoPeer, says: "lapt"},
+		{name: "LaptB", err: control.ErrNoPeer, says: "LaptB"},
+		{name: whole + "=", err: control.ErrNoPeer, says: whole + "="},
+		{name: keyOf("Nobo").String(), err: control.ErrNoPeer, says: keyOf("Nobo").String()},
+
+		{name: "Twin", err: control.ErrAmbiguous, says: "2 public keys begin with Twin: give more of it"},
+		{name: twin.String(), want: twin},
+		{name: other.String(), want: other},
+		{name: other.String()[:8], want: other},
+
+		// The longest prefix wins, as in WireGuard.
+		{name: "10.0.0.2", want: laptop},
+		{name: "10.0.0.3", want: office},
+		{name: "10.0.0.200", want: twin},
+		{name: "10.9.200.1", want: office},
+		{name: "192.0.2.1", want: gateway},
+		{name: "fd00::2", want: laptop},
+		{name: "fd00:0:0:0:0:0:0:2", want: laptop},
+		{name: "fd00::3", want: office},
+		{name: "2001:db8::1", err: control.ErrNoPeer, says: "2001:db8::1 is in nobody's allowed IPs"}, // 0.0.0.0/0 is IPv4's
+		{name: "10.0.0.0/24", err: control.ErrNoPeer, says: "10.0.0.0/24"},
+	} {
+		got, err := resolve(peers, test.name)
+		if got != test.want || !errors.Is(err, test.err) {
+			t.Errorf("%q: %s, %v; want %s, %v", test.name, got, err, test.want, test.err)
+		}
+		if err != nil && !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%q: error %v, want one that says %s", test.name, err, test.says)
+		}
+	}
+}
+
+func TestResolveAmongNobody(t *testing.T) {
+	for _, name := range []string{"Lapt", "10.0.0.1", keyOf("Lapt").String()} {
+		if _, err := resolve(nil, name); !errors.Is(err, control.ErrNoPeer) {
+			t.Errorf("%s: error %v, want ErrNoPeer", name, err)
+		}
+	}
+}
