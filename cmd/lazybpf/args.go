@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lazybpf/lazybpf/internal/control"
+)
+
+// usageError is wrong usage: exit code 2 instead of 1.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+// The functions below check what follows a command's name; see [cobra.PositionalArgs].
+
+func noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return usagef("unknown command %q: did you mean %s?", args[0], strings.Join(near, " or "))
+	}
+	return usagef("unknown command %q", args[0])
+}
+
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("unexpected argument %q", args[0])
+	}
+	return nil
+}
+
+// oneInterface is IFACE.
+func oneInterface(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return usagef("no interface given")
+	}
+	return optionalInterface(cmd, args)
+}
+
+// optionalInterface is [IFACE].
+func optionalInterface(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if err := checkInterface(args[0]); err != nil {
+		return err
+	}
+	return noArgs(cmd, args[1:])
+}
+
+// interfaceAndPeers is IFACE PEER….
+func interfaceAndPeers(cmd *cobra.Command, args []string) error {
+	switch len(args) {
+	case 0:
+		return usagef("no interface and no peer given")
+	case 1:
+		return usagef("no peer of %s given", args[0])
+	}
+	return checkInterface(args[0])
+}
+
+// checkInterface allows what Linux allows (dev_valid_name), so that a name is always a path's last element.
+func checkInterface(name string) error {
+	if name == "" || len(name) > 15 || name == "." || name == ".." || strings.ContainsAny(name, "/: \t\n\v\f\r") {
+		return usagef("%q cannot be an interface: a name has 1 to 15 bytes and no '/', ':' or blanks", name)
+	}
+	return nil
+}
+
+// choice is a flag whose value is one of a few words.
+type choice struct {
+	value string
+	words []string
+}
+
+func (c *choice) String() string { return c.value }
+
+func (c *choice) Set(value string) error {
+	if !slices.Contains(c.words, value) {
+		return fmt.Errorf("must be %s", strings.Join(c.words, " or "))
+	}
+	c.value = value
+	return nil
+}
+
+func (c *choice) Type() string { return strings.Join(c.words, "|") }
+
+// duration is a flag whose value has a least one.
+type duration struct {
+	value *time.Duration
+	least time.Duration
+}
+
+func (d duration) String() string { return d.value.String() }
+
+func (d duration) Set(text string) error {
+	value, err := time.ParseDuration(text)
+	if err != nil || value < d.least {
+		return fmt.Errorf("must be %s or longer, such as 90s, 15m or 1h30m", d.least)
+	}
+	*d.value = value
+	return nil
+}
+
+func (duration) Type() string { return "duration" }
+
+// count is a flag whose value is a whole number from 1.
+type count struct{ value *int }
+
+func (c count) String() string { return strconv.Itoa(*c.value) }
+
+func (c count) Set(text string) error {
+	value, err := strconv.Atoi(text)
+	if err != nil || value < 1 {
+		return errors.New("must be a whole number, 1 or more")
+	}
+	*c.value = value
+	return nil
+}
+
+func (count) Type() string { return "number" }
+
+// outputFlag is -o: the first of the formats is the default.
+func outputFlag(cmd *cobra.Command, formats ...string) *choice {
+	output := &choice{value: formats[0], words: formats}
+	cmd.Flags().VarP(output, "output", "o", "how to print")
+	return output
+}
+
+// controlFlag is --control, for [socket].
+func controlFlag(cmd *cobra.Command) *string {
+	return cmd.Flags().String("control", "", "`PATH` of the daemon's socket (default \""+control.Path("IFACE")+"\")")
+}
+
+// socket is where the daemon of an interface listens, unless --control says otherwise.
+func socket(iface, override string) string {
+	if override != "" {
+		return override
+	}
+	return control.Path(iface)
+}

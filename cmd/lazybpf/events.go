@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lazybpf/lazybpf/internal/control"
+)
+
+func newEventsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "events IFACE",
+		Short: "Follow the state changes of peers, until interrupted",
+		Example: `  lazybpf events wg0
+  lazybpf events wg0 -o json`,
+		Args:              oneInterface,
+		ValidArgsFunction: completeInterface,
+	}
+	output := outputFlag(cmd, "text", "json")
+	override := controlFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx, out := cmd.Context(), cmd.OutOrStdout()
+		write := func(e control.Event) error { return writeEvent(out, e) }
+		if output.value == "json" {
+			enc := control.NewEncoder(out)
+			write = func(e control.Event) error { return enc.Encode(e) }
+		}
+		err := control.NewClient(socket(args[0], *override)).Events(ctx, write)
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	return cmd
+}
+
+func writeEvent(w io.Writer, e control.Event) error {
+	line := fmt.Sprintf("%s  %s  %s -> %s", e.Time.Local().Format("15:04:05.000"), shortKey(e.PublicKey),
+		cmp.Or(e.From, "new"), cmp.Or(e.To, "gone"))
+	if e.Reason != "" {
+		line += "  " + e.Reason
+	}
+	if e.Flow != "" {
+		line += "  " + e.Flow
+	}
+	if e.UID != nil {
+		line += fmt.Sprintf("  uid %d", *e.UID)
+	}
+	_, err := fmt.Fprintln(w, line)
+	return err
+}

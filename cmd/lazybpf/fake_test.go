@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/lazybpf/lazybpf/internal/control"
+)
+
+// fakeDaemon answers with what its test gave it. Its events are sent to each client that listens.
+type fakeDaemon struct {
+	status control.Status
+	events []control.Event
+	peers  func(verb string, peers []string) ([]control.Result, error)
+}
+
+func (f fakeDaemon) Status(context.Context) (control.Status, error) { return f.status, nil }
+
+func (f fakeDaemon) Events(ctx context.Context, send func(control.Event) error) error {
+	for _, e := range f.events {
+		if err := send(e); err != nil {
+			return err
+		}
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (f fakeDaemon) Wake(_ context.Context, peers []string) ([]control.Result, error) {
+	return f.peers("wake", peers)
+}
+
+func (f fakeDaemon) Sleep(_ context.Context, peers []string) ([]control.Result, error) {
+	return f.peers("sleep", peers)
+}
+
+func (f fakeDaemon) Exclude(_ context.Context, peers []string) ([]control.Result, error) {
+	return f.peers("exclude", peers)
+}
+
+func (f fakeDaemon) Include(_ context.Context, peers []string) ([]control.Result, error) {
+	return f.peers("include", peers)
+}
+
+// start serves on a path until the test ends.
+func (f fakeDaemon) start(t *testing.T, path string) {
+	t.Helper()
+	l, err := control.Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- control.Serve(ctx, l, f) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// lazybpf runs a command line, and returns what a shell would see of it.
+func lazybpf(t *testing.T, line string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs strings.Builder
+	code = run(t.Context(), strings.Fields(line), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// untilWrite runs a command line that is interrupted as it writes its n-th text.
+func untilWrite(t *testing.T, n int, line string) (code int, stdout, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var out, errs strings.Builder
+	code = run(ctx, strings.Fields(line), writerFunc(func(p []byte) (int, error) {
+		if n--; n == 0 {
+			cancel()
+		}
+		return out.Write(p)
+	}), &errs)
+	return code, out.String(), errs.String()
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// staleSocket leaves a socket on which nobody listens, as a killed daemon does.
+func staleSocket(t *testing.T, path string) {
+	t.Helper()
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	l.Close()
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import "github.com/spf13/cobra"
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "lazybpf",
+		Short: "Keep WireGuard peers dormant until a packet needs them",
+		Long: `lazybpf keeps every peer of a WireGuard interface dormant until a packet needs it, and puts it
+back to sleep when traffic stops. A peer is named by its public key, a unique prefix of one (at
+least 4 characters), or an address inside its allowed IPs.`,
+		Example: `  lazybpf status
+  lazybpf events wg0
+  lazybpf wake wg0 10.0.0.2`,
+		Version:                    buildVersion(),
+		Args:                       noSuchCommand,
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		DisableFlagsInUseLine:      true,
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		SuggestionsMinimumDistance: 2,
+		CompletionOptions:          cobra.CompletionOptions{DisableDefaultCmd: true},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetHelpCommand(newHelpCommand())
+	root.AddCommand(
+		newRunCommand(),
+		newStatusCommand(),
+		newEventsCommand(),
+		newWakeCommand(),
+		newSleepCommand(),
+		newExcludeCommand(),
+		newIncludeCommand(),
+		newRestoreCommand(),
+		newCheckCommand(),
+		newDemoCommand(),
+		newCompletionCommand(),
+		newVersionCommand(),
+	)
+	return root
+}
+
+func newHelpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [COMMAND]",
+		Short:   "Explain a command",
+		Example: "  lazybpf help status",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			target, rest, err := cmd.Root().Find(args)
+			if err != nil {
+				return usageError{err}
+			}
+			if len(rest) > 0 {
+				return noSuchCommand(target, rest)
+			}
+			target.InitDefaultHelpFlag() // --help would have
+			target.InitDefaultVersionFlag()
+			return target.Help()
+		},
+	}
+}
