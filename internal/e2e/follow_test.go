@@ -82,6 +82,7 @@ func TestPeersComeAndGo(t *testing.T) {
 
 	configurePeer(t, n.Here, wgtypes.PeerConfig{
 		PublicKey:                   key,
+		Endpoint:                    net.UDPAddrFromAddrPort(netip.AddrPortFrom(n.There.UnderlayIPv4, 9)), // or it takes no packets
 		PersistentKeepaliveInterval: new(keepalive),
 		AllowedIPs:                  []net.IPNet{ipNet("10.8.0.1/32")},
 	})

@@ -10,8 +10,8 @@
 // has its outgoing packets kept aside until Open sends them, in order.
 //
 // A peer is a set of prefixes here: the package knows nothing of keys,
-// endpoints or WireGuard's state. It needs CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW
-// and Linux 5.15.
+// endpoints or WireGuard's state. It needs Linux 5.15 and CAP_BPF,
+// CAP_NET_ADMIN, CAP_NET_RAW; before Linux 6.18 CAP_PERFMON, too.
 //
 //	d, err := detect.New(detect.Options{Interface: "wg0"})
 //	…

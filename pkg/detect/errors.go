@@ -38,6 +38,12 @@ func explain(err error) error {
 	if cause := Requirements(); cause != nil {
 		return cause
 	}
+	// The verifier follows the programs of a process without CAP_PERFMON under
+	// speculation as well. Before Linux 6.18 it does not get to the end of loops,
+	// and says so by one of these two.
+	if !capable(unix.CAP_PERFMON) && (errors.Is(err, unix.EFAULT) || errors.Is(err, unix.EACCES)) {
+		return fmt.Errorf("%w: needs CAP_PERFMON, too, on this kernel; run as root", ErrPermission)
+	}
 	if errors.Is(err, unix.EPERM) { // EACCES is the verifier's no
 		return fmt.Errorf("%w: %w", ErrPermission, err)
 	}

@@ -70,7 +70,8 @@ func since(version string, probe error) error {
 	return nil // there, or the probe itself could not run: then using it tells
 }
 
-// capabilities are what the detector needs, and all it needs.
+// capabilities are what the detector needs, and, since Linux 6.18, all it needs:
+// see explain.
 var capabilities = []struct {
 	bit  uint
 	name string
@@ -82,14 +83,9 @@ var capabilities = []struct {
 
 // probeCapabilities looks at those of the calling thread.
 func probeCapabilities() error {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		return nil
-	}
 	var missing []string
 	for _, c := range capabilities {
-		if data[c.bit/32].Effective&(1<<(c.bit%32)) == 0 {
+		if !capable(c.bit) {
 			missing = append(missing, c.name)
 		}
 	}
@@ -97,6 +93,14 @@ func probeCapabilities() error {
 		return fmt.Errorf("%w: needs %s; run as root", ErrPermission, strings.Join(missing, ", "))
 	}
 	return nil
+}
+
+// capable says whether the calling thread has a capability, as far as it knows.
+func capable(bit uint) bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	err := unix.Capget(&header, &data[0])
+	return err != nil || data[bit/32].Effective&(1<<(bit%32)) != 0
 }
 
 func probeTUN() error {
