@@ -24,6 +24,7 @@ func runImpatient(t *testing.T, n *lab.Network) *running {
 	t.Helper()
 	options := onHere(t, n)
 	options.InactivityThreshold = threshold
+	options.OpenTimeout = time.Hour // no other deadline may put them to sleep
 	return run(t, n, options)
 }
 
