@@ -187,16 +187,7 @@ func (b backend) Wake(ctx context.Context, names []string) ([]control.Result, er
 
 // Sleep parks peers.
 func (b backend) Sleep(_ context.Context, names []string) ([]control.Result, error) {
-	results, err := b.each(names, b.manager.DeactivatePeer)
-	for i := range results {
-		switch results[i].State {
-		case control.StateConnecting:
-			results[i].Error = "it is connecting: try again when it is connected"
-		case control.StateConnected:
-			results[i].Error = "it is permanent, or a packet came just now: see lazybpf include"
-		}
-	}
-	return results, err
+	return b.each(names, b.manager.DeactivatePeer)
 }
 
 // Exclude makes peers permanent.
@@ -254,7 +245,6 @@ func (b backend) each(names []string, do func(lazy.Key) error) ([]control.Result
 		results[i] = control.Result{Peer: names[i], PublicKey: key.String()}
 		if err := do(key); err != nil {
 			results[i].Error = err.Error()
-			continue
 		}
 		b.refresh(&results[i])
 	}

@@ -3,18 +3,13 @@
 package lazy
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/lazybpf/lazybpf/pkg/detect"
 )
 
-// This file does what decide says. All of it runs in the owning goroutine,
-// except the connector calls, which the last functions start and take back.
+// This file does what decide says. All of it runs in the owning goroutine.
 
 // packet takes an event of the detector's.
 func (m *Manager) packet(event detect.Event) {
@@ -33,14 +28,13 @@ func (m *Manager) packet(event detect.Event) {
 func (m *Manager) step(p *peer, in input, wake Wake) {
 	now := time.Now()
 	from := p.state
-	next, do := decide(m.view(p), in, now)
+	next, do := decide(m.view(p, now), in, now)
 	p.state = next
 	var failure error
 	switch do {
 	case nothing:
 	case open:
-		p.wake = wake
-		m.open(p)
+		m.open(p, wake)
 	case settle:
 		m.settle(p, now)
 	case watch:
@@ -48,53 +42,81 @@ func (m *Manager) step(p *peer, in input, wake Wake) {
 	case park:
 		m.park(p, from)
 	case giveUp:
-		if in == deadline {
-			p.lastError = m.timeout()
-		}
 		failure = p.lastError
-		m.giveUp(p)
+		m.giveUp(p, now)
 	case rearm:
-		m.arm(p)
+		m.arm(p, now)
+	case await:
+		m.await(p, now)
+	case resume:
+		p.lost, p.since = false, now
+		m.watch(p)
+	case evict:
+		m.evict(p, now)
 	}
 	if p.state != from {
 		m.publish(p, from, failure)
 	}
+	if p.state < from {
+		m.rewatch(p.Groups...)
+	}
+	if do == open && (in == packet || in == request || in == found) {
+		m.rally(p.Groups...)
+	}
 }
 
-func (m *Manager) view(p *peer) view {
-	v := view{state: p.state, permanent: p.permanent, backingOff: p.state == Idle && !p.due.IsZero()}
+func (m *Manager) view(p *peer, now time.Time) view {
+	v := view{
+		state: p.state, permanent: p.permanent, backingOff: p.backingOff, lost: p.lost,
+		mates: m.matesUntil(p).After(now),
+	}
 	if p.state == Connected {
-		activity, _ := m.options.Detector.Activity(p.id)
-		v.idleAt = m.idleAt(p, activity)
+		v.idleAt = m.idleAt(p)
 	}
 	return v
 }
 
+// activity is what the detector has seen of the peer; nothing once it is closed.
+func (m *Manager) activity(p *peer) detect.Activity {
+	activity, _ := m.detector.Activity(p.id)
+	return activity
+}
+
 // idleAt is when a connected peer will have been silent for its threshold.
-func (m *Manager) idleAt(p *peer, activity detect.Activity) time.Time {
-	last := activity.Last()
-	if last.Before(p.since) {
-		last = p.since
+func (m *Manager) idleAt(p *peer) time.Time {
+	return later(m.activity(p).Last(), p.since).Add(m.threshold(p))
+}
+
+func (m *Manager) threshold(p *peer) time.Duration {
+	if p.Threshold == 0 {
+		return m.options.InactivityThreshold
 	}
-	threshold := p.Threshold
-	if threshold == 0 {
-		threshold = m.options.InactivityThreshold
-	}
-	return last.Add(threshold)
+	return p.Threshold
 }
 
 // holds says whether the peer's packets wait for the connector.
 func (m *Manager) holds(p *peer) bool {
-	mode := p.Wake
-	if mode == WakeDefault {
-		mode = m.options.Wake
+	if p.Wake == WakeDefault {
+		return m.options.Wake == WakeHold
 	}
-	return mode == WakeHold
+	return p.Wake == WakeHold
+}
+
+// open has the peer opened when its turn comes.
+func (m *Manager) open(p *peer, wake Wake) {
+	m.deadlines.set(p, time.Time{})
+	if p.next == callEvict {
+		p.evicted = false // it never came to that
+	}
+	p.backingOff = false
+	p.wake = &wake
+	p.urgent = wake.Reason == ReasonRequest
+	m.want(p, callOpen)
 }
 
 // settle notes that a peer has become connected, and watches it.
 func (m *Manager) settle(p *peer, now time.Time) {
-	p.since, p.failures, p.lastError = now, 0, nil
+	p.since, p.failures, p.backingOff, p.lastError = now, 0, false, nil
 	p.wakes++
 	p.wake.Took = now.Sub(p.wake.Time)
 	m.watch(p)
@@ -102,43 +124,70 @@ func (m *Manager) settle(p *peer, now time.Time) {
 
 // watch sets the deadline of a connected peer.
 func (m *Manager) watch(p *peer) {
-	if p.permanent {
-		m.deadlines.set(p, time.Time{})
-		return
+	var at time.Time
+	if !p.permanent {
+		at = later(m.idleAt(p), m.matesUntil(p))
 	}
-	activity, _ := m.options.Detector.Activity(p.id)
-	m.deadlines.set(p, m.idleAt(p, activity))
+	m.deadlines.set(p, at)
+}
+
+// await starts the idle clock of a peer whose connection broke: packets that
+// nobody can answer do not stop it.
+func (m *Manager) await(p *peer, now time.Time) {
+	p.lost = true
+	var at time.Time
+	if !p.permanent {
+		at = later(now.Add(m.threshold(p)), m.matesUntil(p))
+	}
+	m.deadlines.set(p, at)
 }
 
 // arm makes the next packet of the peer wake it.
-func (m *Manager) arm(p *peer) {
-	m.deadlines.set(p, time.Time{})
-	p.armedAt = time.Now()
+func (m *Manager) arm(p *peer, now time.Time) {
+	p.armedAt, p.backingOff = now, false
+	m.evictAt(p, now.Add(m.options.EvictAfter))
+	m.setGate(p)
+}
+
+// setGate arms a dormant peer as it has to be now. The dormancy is the same:
+// an event on its way still counts.
+func (m *Manager) setGate(p *peer) {
+	p.holding = m.holds(p) || p.evicted
 	// Only a detector that is closed, or does not know the peer, refuses.
-	_ = m.options.Detector.Arm(p.id, m.holds(p))
+	_ = m.detector.Arm(p.id, p.holding)
 }
 
 // park puts a peer to sleep, unless it turns out that it is talked to: a
 // packet between the decision and the arming has raised no event.
 func (m *Manager) park(p *peer, from State) {
-	before, _ := m.options.Detector.Activity(p.id)
-	m.arm(p)
-	after, _ := m.options.Detector.Activity(p.id)
-	if before.Packets() != after.Packets() {
-		_ = m.options.Detector.Open(p.id)
+	now := time.Now()
+	before := m.activity(p)
+	m.arm(p, now)
+	if !p.lost && talked(before, m.activity(p), now) {
+		_ = m.detector.Open(p.id)
 		p.state = Connected
 		if from == Connected {
 			m.watch(p)
 		} else { // its Open, long given up, has succeeded just now
-			m.settle(p, time.Now())
+			m.settle(p, now)
 		}
 		return
 	}
-	if m.running[p.Key] != nil {
-		p.closeDue = true // a call for the peer that had this key before
-		return
+	p.lost = false
+	m.want(p, callClose)
+}
+
+// maxTick is the resolution of the kernel's times, at worst (CONFIG_HZ=100).
+const maxTick = 10 * time.Millisecond
+
+// talked says whether a packet that keeps the peer awake has passed between
+// two looks. Times tell it, unless they may be of the same tick: then
+// any packet counts.
+func talked(before, after detect.Activity, now time.Time) bool {
+	if now.Sub(before.Last()) > 2*maxTick {
+		return after.Last() != before.Last() || after.Held != before.Held
 	}
-	m.start(p, false)
+	return after.Packets() != before.Packets()
 }
 
 // Bounds of the time that a peer is left alone after its Open failed.
@@ -149,12 +198,11 @@ const (
 
 // giveUp lets WireGuard answer for the peer for a while: applications learn
 // from it sooner than from silence that there is nobody.
-func (m *Manager) giveUp(p *peer) {
-	m.abandon(p.Key)
-	_ = m.options.Detector.Discard(p.id)
+func (m *Manager) giveUp(p *peer, now time.Time) {
+	_ = m.detector.Discard(p.id)
 	p.failures++
-	m.deadlines.set(p, time.Now().Add(backOff(p.failures)))
-	m.openWaiting()
+	p.backingOff = true
+	m.deadlines.set(p, now.Add(backOff(p.failures)))
 }
 
 // backOff doubles with each failure; half of it is by chance, so that peers
@@ -164,137 +212,45 @@ func backOff(failures int) time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-// open starts an Open, or lets the peer wait until it may.
-func (m *Manager) open(p *peer) {
-	m.deadlines.set(p, time.Time{})
-	if m.opens < m.options.MaxOpens && m.running[p.Key] == nil {
-		m.start(p, true)
+// evictAt sets when an idle peer is to be taken off the device, if ever.
+func (m *Manager) evictAt(p *peer, at time.Time) {
+	if m.options.EvictAfter == 0 || p.evicted {
+		at = time.Time{}
+	}
+	m.deadlines.set(p, at)
+}
+
+// evict has an idle peer taken off the device. From before that on its packets
+// are held, since WireGuard has no place for them. One that has just passed is
+// WireGuard's: its event is on the way, and the peer stays.
+func (m *Manager) evict(p *peer, now time.Time) {
+	p.evicted = true
+	m.setGate(p)
+	if m.activity(p).Last().After(p.armedAt) {
+		m.stay(p, now.Add(m.options.EvictAfter))
 		return
 	}
-	if p.wake.Reason != ReasonRequest {
-		m.waiting = append(m.waiting, p)
-		return
-	}
-	// Somebody is waiting: in front of those that only a packet woke.
-	i := slices.IndexFunc(m.waiting, func(other *peer) bool { return other.wake.Reason != ReasonRequest })
-	if i < 0 {
-		i = len(m.waiting)
-	}
-	m.waiting = slices.Insert(m.waiting, i, p)
+	m.want(p, callEvict)
 }
 
-// openWaiting starts what may start now.
-func (m *Manager) openWaiting() {
-	for i := 0; i < len(m.waiting) && m.opens < m.options.MaxOpens; {
-		p := m.waiting[i]
-		if m.running[p.Key] != nil { // its Close, or an Open that is overdue
-			i++
-			continue
-		}
-		m.waiting = slices.Delete(m.waiting, i, i+1)
-		m.start(p, true)
-	}
-}
-
-func (m *Manager) forgetWaiting(p *peer) {
-	m.waiting = slices.DeleteFunc(m.waiting, func(other *peer) bool { return other == p })
-}
-
-// job is a connector call that runs.
-type job struct {
-	peer      *peer
-	opens     bool // Open, else Close
-	abandoned bool // nobody waits for this Open any longer
-	cancel    context.CancelFunc
-}
-
-// result is what came of a job.
-type result struct {
-	job *job
-	err error
-}
-
-// start calls the connector for a peer for which no call runs.
-func (m *Manager) start(p *peer, opens bool) {
-	ctx, cancel := context.WithTimeout(m.ctx, m.options.OpenTimeout)
-	j := &job{peer: p, opens: opens, cancel: cancel}
-	m.running[p.Key] = j
-	if opens {
-		m.opens++
-		m.deadlines.set(p, time.Now().Add(m.options.OpenTimeout))
-	}
-	key, id, wake := p.Key, p.id, p.wake
-	m.jobs.Go(func() {
-		defer cancel()
-		var err error
-		if opens {
-			err = m.callOpen(ctx, key, id, wake)
-		} else {
-			err = m.options.Connector.Close(ctx, key)
-		}
-		select {
-		case m.results <- result{j, err}:
-		case <-m.ended:
-		}
-	})
-}
-
-// callOpen has the connector open a peer, and sends what is held of it. It runs
-// beside the owning goroutine.
-func (m *Manager) callOpen(ctx context.Context, key Key, id detect.ID, wake Wake) error {
-	c := m.options.Connector
-	if early, ok := c.(ReadyConnector); ok && early.Ready(key, wake) {
-		if err := m.options.Detector.Open(id); err != nil {
-			return err
-		}
-	}
-	err := c.Open(ctx, key, wake)
+// evictReturned takes the result of an Evict: gone, or not yet.
+func (m *Manager) evictReturned(p *peer, r result) {
 	switch {
-	case err == nil:
-		return m.options.Detector.Open(id)
-	case ctx.Err() != nil && errors.Is(err, context.DeadlineExceeded):
-		return m.timeout()
-	}
-	return err
-}
-
-// abandon gives up an Open that runs for this key. It no longer counts among
-// the Opens at once, but until it has returned the peer has no other call.
-func (m *Manager) abandon(key Key) {
-	if j := m.running[key]; j != nil && j.opens && !j.abandoned {
-		j.abandoned = true
-		m.opens--
-		j.cancel()
+	case p.state != Idle: // it was woken meanwhile: its Open is next
+		p.evicted = r.err == nil && r.again.IsZero()
+	case r.err != nil:
+		p.lastError = r.err
+		m.stay(p, time.Now().Add(m.options.EvictAfter))
+	case !r.again.IsZero():
+		m.stay(p, later(r.again, time.Now().Add(minBackOff)))
+	default:
+		p.lastError = nil
 	}
 }
 
-// finish takes the result of a connector call, and makes the calls that
-// waited for its end.
-func (m *Manager) finish(r result) {
-	key, abandoned := r.job.peer.Key, r.job.abandoned
-	m.abandon(key)
-	delete(m.running, key)
-	if p := r.job.peer; m.peers[key] == p {
-		switch {
-		case !r.job.opens:
-			p.lastError = r.err
-		case r.err == nil:
-			m.forgetWaiting(p)
-			m.step(p, opened, Wake{})
-		case !abandoned:
-			p.lastError = r.err
-			m.step(p, openFailed, Wake{})
-		}
-	}
-	if p := m.peers[key]; p != nil && p.closeDue && m.running[key] == nil {
-		p.closeDue = false
-		if p.state == Idle {
-			m.start(p, false)
-		}
-	}
-	m.openWaiting()
-}
-
-func (m *Manager) timeout() error {
-	return fmt.Errorf("%w after %s", ErrTimeout, m.options.OpenTimeout)
+// stay leaves an idle peer on the device, until another try at that time.
+func (m *Manager) stay(p *peer, again time.Time) {
+	p.evicted = false
+	m.setGate(p)
+	m.evictAt(p, again)
 }

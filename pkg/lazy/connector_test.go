@@ -21,14 +21,14 @@ type fakeConnector struct {
 	close func(ctx context.Context, peer Key) error
 
 	mu      sync.Mutex // guards what follows
-	calls   []call
+	calls   []noted
 	running map[Key]bool
 	opening int // Opens that run
 	most    int // that ran at once
 }
 
-// call is a connector call that has begun.
-type call struct {
+// noted is a connector call that has begun.
+type noted struct {
 	name string // "open" or "close"
 	peer Key
 	at   time.Time
@@ -40,7 +40,7 @@ func newFakeConnector(t interface{ Errorf(string, ...any) }) *fakeConnector {
 }
 
 func (c *fakeConnector) Open(ctx context.Context, peer Key, wake Wake) error {
-	defer c.begin(call{"open", peer, time.Now(), wake})()
+	defer c.begin(noted{"open", peer, time.Now(), wake})()
 	c.mu.Lock()
 	c.opening++
 	c.most = max(c.most, c.opening)
@@ -57,7 +57,7 @@ func (c *fakeConnector) Open(ctx context.Context, peer Key, wake Wake) error {
 }
 
 func (c *fakeConnector) Close(ctx context.Context, peer Key) error {
-	defer c.begin(call{"close", peer, time.Now(), Wake{}})()
+	defer c.begin(noted{"close", peer, time.Now(), Wake{}})()
 	if c.close == nil {
 		return nil
 	}
@@ -65,7 +65,7 @@ func (c *fakeConnector) Close(ctx context.Context, peer Key) error {
 }
 
 // begin notes a call, and returns what notes its end.
-func (c *fakeConnector) begin(this call) (end func()) {
+func (c *fakeConnector) begin(this noted) (end func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.running[this.peer] {
@@ -81,10 +81,10 @@ func (c *fakeConnector) begin(this call) (end func()) {
 }
 
 // all returns the calls of this name, for any peer, in order.
-func (c *fakeConnector) all(name string) []call {
+func (c *fakeConnector) all(name string) []noted {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var calls []call
+	var calls []noted
 	for _, this := range c.calls {
 		if this.name == name {
 			calls = append(calls, this)
@@ -94,8 +94,8 @@ func (c *fakeConnector) all(name string) []call {
 }
 
 // of returns the calls of this name for the peer, in order.
-func (c *fakeConnector) of(name string, peer Key) []call {
-	return slices.DeleteFunc(c.all(name), func(this call) bool { return this.peer != peer })
+func (c *fakeConnector) of(name string, peer Key) []noted {
+	return slices.DeleteFunc(c.all(name), func(this noted) bool { return this.peer != peer })
 }
 
 // count is how many calls of this name there were for the peer.

@@ -10,12 +10,15 @@ type input uint8
 const (
 	packet     input = iota // a packet of an armed peer
 	request                 // somebody asks for the peer
+	mate                    // another member of a group is active
 	opened                  // the connector's Open has succeeded
-	openFailed              // or not
+	openFailed              // or not, or it takes too long
 	deadline                // the state has lasted as long as it may
 	sleep                   // somebody says that the peer goes idle
 	exclude                 // it is permanent from now on
 	include                 // it no longer is
+	lost                    // the connection broke
+	found                   // it is there, again or by itself
 )
 
 // action is what the manager does about an input.
@@ -29,6 +32,9 @@ const (
 	park           // arm the peer, look once more, have the connector close it
 	giveUp         // drop what is held, leave the peer alone for a while
 	rearm          // that while is over
+	await          // the idle clock runs until the connection is back
+	resume         // it is back
+	evict          // have the connector take the idle peer off the device
 )
 
 // view is what a decision depends on.
@@ -36,53 +42,68 @@ type view struct {
 	state      State
 	permanent  bool
 	backingOff bool      // idle after an Open that failed
+	lost       bool      // connecting once more: its owner, not an Open, is at it
+	mates      bool      // another member of one of its groups is active
 	idleAt     time.Time // when a connected peer has been silent for its threshold
 }
 
 // decide is the state machine: the state that follows, and what to do.
 func decide(v view, in input, now time.Time) (State, action) {
+	needed := v.permanent || v.mates // whatever its own traffic
 	switch v.state {
 	case Idle:
 		switch in {
-		case packet:
-			if v.backingOff {
-				return Idle, nothing // a straggler: no peer is armed that backs off
+		case packet, mate:
+			if v.backingOff { // a straggler: no peer is armed that backs off
+				return Idle, nothing
 			}
 			return Connecting, open
-		case request, exclude:
+		case request, exclude, found:
 			return Connecting, open
-		case deadline: // the back-off is over
-			if v.permanent {
+		case deadline:
+			switch {
+			case needed:
 				return Connecting, open
+			case v.backingOff:
+				return Idle, rearm
 			}
-			return Idle, rearm
+			return Idle, evict
 		case opened: // after its time was up
-			if v.permanent {
+			if needed {
 				return Connected, settle
 			}
 			return Idle, park // nobody waits for it any longer
 		}
 	case Connecting:
-		switch in {
-		case opened:
+		switch {
+		case in == opened:
 			return Connected, settle
-		case openFailed, deadline:
+		case in == openFailed:
 			return Idle, giveUp
+		case !v.lost: // the Open that is under way decides
+		case in == found:
+			return Connected, resume
+		case (in == deadline || in == sleep) && !needed:
+			return Idle, park
+		case in == deadline || in == exclude || in == include:
+			return Connecting, await
 		}
 	case Connected:
 		switch in {
 		case deadline:
-			if v.permanent || now.Before(v.idleAt) {
+			if needed || now.Before(v.idleAt) {
 				return Connected, watch
 			}
 			return Idle, park
 		case sleep:
-			if v.permanent {
+			if needed {
 				return Connected, nothing
 			}
 			return Idle, park
 		case exclude, include:
 			return Connected, watch
+		case lost:
+			return Connecting, await
 		}
 	}
 	return v.state, nothing

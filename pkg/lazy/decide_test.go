@@ -9,26 +9,29 @@ import (
 )
 
 // machine is the whole state machine: for each state and input the state that
-// follows and what to do, or a dash where nothing happens. A silent peer has
+// follows and what to do, or a dash where nothing happens. A peer is needed that
+// is permanent, or of whose group another member is active; a silent one has
 // reached its threshold. A peer that is gone takes no notice of anything.
 const machine = `
-                            packet          request         opened           openFailed   deadline        sleep      exclude          include
-gone                        -               -               -                -            -               -          -                -
-idle                        connecting:open connecting:open idle:park        -            idle:rearm      -          connecting:open  -
-idle,backing-off            -               connecting:open idle:park        -            idle:rearm      -          connecting:open  -
-idle,permanent              connecting:open connecting:open connected:settle -            connecting:open -          connecting:open  -
-idle,permanent,backing-off  -               connecting:open connected:settle -            connecting:open -          connecting:open  -
-connecting                  -               -               connected:settle idle:giveUp  idle:giveUp     -          -                -
-connecting,permanent        -               -               connected:settle idle:giveUp  idle:giveUp     -          -                -
-connected                   -               -               -                -            connected:watch idle:park  connected:watch  connected:watch
-connected,silent            -               -               -                -            idle:park       idle:park  connected:watch  connected:watch
-connected,permanent         -               -               -                -            connected:watch -          connected:watch  connected:watch
-connected,permanent,silent  -               -               -                -            connected:watch -          connected:watch  connected:watch
+                        packet          request         mate            opened           openFailed  deadline         sleep     exclude          include          lost             found
+gone                    -               -               -               -                -           -                -         -                -                -                -
+idle                    connecting:open connecting:open connecting:open idle:park        -           idle:evict       -         connecting:open  -                -                connecting:open
+idle,backing-off        -               connecting:open -               idle:park        -           idle:rearm       -         connecting:open  -                -                connecting:open
+idle,needed             connecting:open connecting:open connecting:open connected:settle -           connecting:open  -         connecting:open  -                -                connecting:open
+idle,needed,backing-off -               connecting:open -               connected:settle -           connecting:open  -         connecting:open  -                -                connecting:open
+connecting              -               -               -               connected:settle idle:giveUp -                -         -                -                -                -
+connecting,needed       -               -               -               connected:settle idle:giveUp -                -         -                -                -                -
+connecting,lost         -               -               -               connected:settle idle:giveUp idle:park        idle:park connecting:await connecting:await -                connected:resume
+connecting,lost,needed  -               -               -               connected:settle idle:giveUp connecting:await -         connecting:await connecting:await -                connected:resume
+connected               -               -               -               -                -           connected:watch  idle:park connected:watch  connected:watch  connecting:await -
+connected,silent        -               -               -               -                -           idle:park        idle:park connected:watch  connected:watch  connecting:await -
+connected,needed        -               -               -               -                -           connected:watch  -         connected:watch  connected:watch  connecting:await -
+connected,needed,silent -               -               -               -                -           connected:watch  -         connected:watch  connected:watch  connecting:await -
 `
 
 var (
-	inputNames  = []string{"packet", "request", "opened", "openFailed", "deadline", "sleep", "exclude", "include"}
-	actionNames = []string{"nothing", "open", "settle", "watch", "park", "giveUp", "rearm"}
+	inputNames  = strings.Fields("packet request mate opened openFailed deadline sleep exclude include lost found")
+	actionNames = strings.Fields("nothing open settle watch park giveUp rearm await resume evict")
 )
 
 func TestDecide(t *testing.T) {
@@ -64,11 +67,9 @@ func TestDecide(t *testing.T) {
 func views(now time.Time) []view {
 	var all []view
 	for _, state := range []State{0, Idle, Connecting, Connected} {
-		for _, permanent := range []bool{false, true} {
-			for _, backingOff := range []bool{false, true} {
-				for _, idleAt := range []time.Time{now.Add(1), now, now.Add(-1)} {
-					all = append(all, view{state, permanent, backingOff, idleAt})
-				}
+		for bits := range 16 {
+			for _, idleAt := range []time.Time{now.Add(1), now, now.Add(-1)} {
+				all = append(all, view{state, bits&1 != 0, bits&2 != 0, bits&4 != 0, bits&8 != 0, idleAt})
 			}
 		}
 	}
@@ -77,12 +78,15 @@ func views(now time.Time) []view {
 
 // describe names the row of a view: by what matters in its state.
 func describe(v view, now time.Time) string {
-	row := v.state.String()
 	if v.state == 0 {
 		return "gone"
 	}
-	if v.permanent {
-		row += ",permanent"
+	row := v.state.String()
+	if v.state == Connecting && v.lost {
+		row += ",lost"
+	}
+	if v.permanent || v.mates {
+		row += ",needed"
 	}
 	if v.state == Idle && v.backingOff {
 		row += ",backing-off"

@@ -3,9 +3,9 @@
 package lazy
 
 import (
+	"container/list"
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -19,44 +19,60 @@ import (
 // One goroutine owns the peers. Others send it functions to run; connectors
 // run beside it and send it what came of it.
 type Manager struct {
-	options Options
-	calls   chan func()
-	results chan result
-	quit    chan struct{} // closed to end the goroutine
-	ended   chan struct{} // closed when it has ended
-	once    sync.Once
+	detector  Detector
+	connector Connector
+	requests  chan func()
+	results   chan result
+	quit      chan struct{} // closed to end the goroutine
+	ended     chan struct{} // closed when it has ended
+	once      sync.Once
 
 	ctx    context.Context // of all connector calls
 	cancel context.CancelFunc
 	jobs   sync.WaitGroup
 
 	// Of the owning goroutine alone.
+	options     Options
 	peers       map[Key]*peer
 	byID        map[detect.ID]*peer
 	excluded    map[Key]bool
+	groups      groups
 	deadlines   *deadlines
-	running     map[Key]*job // connector calls
-	opens       int          // how many of these are Opens that count
-	waiting     []*peer      // connecting, until another's Open is done
+	calls       calls
 	subscribers map[*Subscription]bool
 }
 
 // peer is a peer of the manager's.
 type peer struct {
 	Peer
-	id        detect.ID
-	state     State
-	permanent bool
-	armedAt   time.Time // events of before are not of this dormancy
-	since     time.Time // when it became connected
-	failures  int       // Opens that failed in a row
-	wakes     uint64
-	wake      Wake
-	lastError error
-	closeDue  bool // Close waits for another call to return
+	id         detect.ID
+	state      State
+	permanent  bool
+	backingOff bool      // idle after an Open that failed
+	lost       bool      // connecting once more after its connection broke
+	evicted    bool      // off the device, or about to be
+	holding    bool      // idle, and armed so that its packets are held
+	armedAt    time.Time // events of before are not of this dormancy
+	since      time.Time // when it became connected
+	failures   int       // Opens that failed in a row
+	wakes      uint64
+	wake       *Wake // the last one, nil if there was none
+	lastError  error
+
+	next   call          // waits for another call to return, or for its turn
+	urgent bool          // next is an Open that somebody has asked for
+	turn   *list.Element // in turns, nil if it waits in none
+	turns  *list.List
 
 	due   time.Time // its deadline, zero if it has none
 	index int       // in the deadlines, -1 if it has none
+}
+
+func (p *peer) lastWake() Wake {
+	if p.wake == nil {
+		return Wake{}
+	}
+	return *p.wake
 }
 
 // New starts a manager without peers. Errors are those of Validate.
@@ -66,17 +82,21 @@ func New(options Options) (*Manager, error) {
 	}
 	m := &Manager{
 		options:     options.withDefaults(),
-		calls:       make(chan func()),
+		detector:    options.Detector,
+		connector:   options.Connector,
+		requests:    make(chan func()),
 		results:     make(chan result),
 		quit:        make(chan struct{}),
 		ended:       make(chan struct{}),
 		peers:       make(map[Key]*peer),
 		byID:        make(map[detect.ID]*peer),
 		excluded:    make(map[Key]bool),
+		groups:      make(groups),
 		deadlines:   newDeadlines(),
-		running:     make(map[Key]*job),
+		calls:       newCalls(),
 		subscribers: make(map[*Subscription]bool),
 	}
+	m.calls.limit(m.options.WakeRate, m.options.WakeBurst)
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	go m.run()
 	return m, nil
@@ -102,17 +122,18 @@ func (m *Manager) Close() error {
 
 func (m *Manager) run() {
 	defer close(m.ended)
-	events := m.options.Detector.Events()
+	events := m.detector.Events()
 	for {
 		select {
 		case <-m.quit:
 			m.deadlines.timer.Stop()
+			m.calls.token.Stop()
 			for s := range m.subscribers {
 				s.end()
 			}
 			return
-		case call := <-m.calls:
-			call()
+		case request := <-m.requests:
+			request()
 		case event, ok := <-events:
 			if !ok {
 				events = nil // the detector is closed: nobody wakes by packet
@@ -124,9 +145,10 @@ func (m *Manager) run() {
 		case <-m.deadlines.timer.C:
 			now := time.Now()
 			for p := m.deadlines.expired(now); p != nil; p = m.deadlines.expired(now) {
-				// It wakes a permanent peer whose back-off is over.
-				m.step(p, deadline, Wake{Reason: ReasonRequest, Time: now})
+				m.expire(p, now)
 			}
+		case <-m.calls.token.C:
+			m.callWaiting()
 		}
 	}
 }
@@ -135,7 +157,7 @@ func (m *Manager) run() {
 func (m *Manager) do(f func() error) error {
 	done := make(chan error, 1)
 	select {
-	case m.calls <- func() { done <- f() }:
+	case m.requests <- func() { done <- f() }:
 		return <-done
 	case <-m.ended:
 		return ErrClosed
@@ -154,158 +176,23 @@ func (m *Manager) with(key Key, f func(*peer) error) error {
 	})
 }
 
-// AddPeer adds a dormant peer. If it is on the exclude list, it is opened and
-// AddPeer says so. Errors: ErrPeerExists, ErrThreshold, ErrWakeMode, those of the detector;
-// then the manager does not have the peer.
-func (m *Manager) AddPeer(config Peer) (excluded bool, err error) {
-	err = m.do(func() error {
-		p, err := m.add(config)
-		if err != nil {
-			return err
-		}
-		p.state = Idle
-		m.arm(p)
-		m.publish(p, 0, nil)
-		if excluded = m.excluded[p.Key]; excluded {
-			m.exclude(p)
-		}
-		return nil
-	})
-	return excluded, err
-}
-
-// AddActivePeers adds peers that are connected already, or about to be: they
-// are watched for inactivity from now on. Errors are those of AddPeer; peers
-// that come before the one at fault are added.
-func (m *Manager) AddActivePeers(configs ...Peer) error {
-	return m.do(func() error {
-		for _, config := range configs {
-			p, err := m.add(config)
-			if err != nil {
-				return err
-			}
-			p.state, p.permanent = Connected, m.excluded[p.Key]
-			p.since = time.Now()
-			p.wake = Wake{Reason: ReasonStart, Time: p.since}
-			m.watch(p)
-			m.publish(p, 0, nil)
-		}
-		return nil
-	})
-}
-
-// add makes a peer of the configuration, in no state yet.
-func (m *Manager) add(config Peer) (*peer, error) {
-	if m.peers[config.Key] != nil {
-		return nil, fmt.Errorf("%w: %s", ErrPeerExists, config.Key)
-	}
-	if err := validPeer(config); err != nil {
-		return nil, err
-	}
-	id, err := m.options.Detector.Add(config.AllowedIPs)
-	if err != nil {
-		return nil, fmt.Errorf("peer %s: %w", config.Key, err)
-	}
-	config.AllowedIPs = slices.Clone(config.AllowedIPs)
-	p := &peer{Peer: config, id: id, index: -1}
-	m.peers[p.Key], m.byID[id] = p, p
-	return p, nil
-}
-
-// UpdatePeer changes what AddPeer was told, whatever the peer is doing. Errors:
-// ErrUnknownPeer, ErrThreshold, ErrWakeMode, those of the detector; then
+// SetOptions changes the options, but for Detector and Connector, which stay.
+// What runs already goes on by the old ones. Errors are those of Validate; then
 // nothing changes.
-func (m *Manager) UpdatePeer(config Peer) error {
-	return m.with(config.Key, func(p *peer) error {
-		if err := validPeer(config); err != nil {
+func (m *Manager) SetOptions(options Options) error {
+	return m.do(func() error {
+		options.Detector, options.Connector = m.detector, m.connector
+		if err := options.Validate(); err != nil {
 			return err
 		}
-		if err := m.options.Detector.SetPrefixes(p.id, config.AllowedIPs); err != nil {
-			return fmt.Errorf("peer %s: %w", config.Key, err)
+		m.options = options.withDefaults()
+		m.calls.limit(m.options.WakeRate, m.options.WakeBurst)
+		for _, p := range m.peers {
+			m.refresh(p)
 		}
-		config.AllowedIPs = slices.Clone(config.AllowedIPs)
-		held := m.holds(p)
-		p.Peer = config
-		switch {
-		case p.state == Connected:
-			m.watch(p)
-		case p.state == Idle && p.due.IsZero() && held != m.holds(p):
-			// The dormancy is the same: an event on its way still counts.
-			_ = m.options.Detector.Arm(p.id, m.holds(p))
-		}
+		m.callWaiting()
 		return nil
 	})
-}
-
-// RemovePeer forgets a peer. What is held of it is dropped, and an Open that
-// runs is cancelled. Error: ErrUnknownPeer.
-func (m *Manager) RemovePeer(key Key) error {
-	return m.with(key, func(p *peer) error {
-		m.deadlines.set(p, time.Time{})
-		m.forgetWaiting(p)
-		m.abandon(key)
-		delete(m.peers, key)
-		delete(m.byID, p.id)
-		from := p.state
-		p.state, p.wake = 0, Wake{}
-		m.publish(p, from, nil)
-		m.openWaiting()
-		return m.options.Detector.Remove(p.id)
-	})
-}
-
-// ActivatePeer wakes a peer by hand, or because the remote asks for it. A peer
-// that is awake stays so. Error: ErrUnknownPeer.
-func (m *Manager) ActivatePeer(key Key) error {
-	return m.with(key, func(p *peer) error {
-		p.failures = 0
-		m.step(p, request, Wake{Reason: ReasonRequest, Time: time.Now()})
-		return nil
-	})
-}
-
-// DeactivatePeer puts a connected peer to sleep by hand, or because the remote
-// says that it goes idle. A permanent peer, and one that is connecting, takes no
-// notice. Error: ErrUnknownPeer.
-func (m *Manager) DeactivatePeer(key Key) error {
-	return m.with(key, func(p *peer) error {
-		m.step(p, sleep, Wake{})
-		return nil
-	})
-}
-
-// SetExcluded replaces the exclude list. Peers that are on it now and were not
-// before are opened, if need be, and returned; those no longer on it are
-// watched from now on. Keys of peers that come later count when they come.
-func (m *Manager) SetExcluded(keys []Key) (added []Key, err error) {
-	err = m.do(func() error {
-		list := make(map[Key]bool, len(keys))
-		for _, key := range keys {
-			if p := m.peers[key]; p != nil && !m.excluded[key] && !list[key] {
-				added = append(added, key)
-			}
-			list[key] = true
-		}
-		before := m.excluded
-		m.excluded = list
-		for key := range before {
-			if p := m.peers[key]; p != nil && !list[key] {
-				p.permanent = false
-				p.since = time.Now()
-				m.step(p, include, Wake{})
-			}
-		}
-		for _, key := range added {
-			m.exclude(m.peers[key])
-		}
-		return nil
-	})
-	return added, err
-}
-
-func (m *Manager) exclude(p *peer) {
-	p.permanent = true
-	m.step(p, exclude, Wake{Reason: ReasonRequest, Time: time.Now()})
 }
 
 // Peer returns the status of one peer. Reading it changes nothing. Error:
@@ -332,15 +219,17 @@ func (m *Manager) Peers() (all []Status, err error) {
 
 func (m *Manager) status(p *peer) Status {
 	s := Status{
-		Peer: p.Peer, State: p.state, Permanent: p.permanent,
-		Wakes: p.wakes, LastWake: p.wake, LastError: p.lastError,
+		State: p.state, Permanent: p.permanent,
+		Evicted: p.evicted, Activity: m.activity(p),
+		Wakes: p.wakes, LastWake: p.lastWake(), LastError: p.lastError,
 	}
-	s.AllowedIPs = slices.Clone(p.AllowedIPs)
-	s.Activity, _ = m.options.Detector.Activity(p.id)
+	s.Peer = p.clone()
 	switch {
 	case p.state == Connected && !p.permanent:
-		s.IdleAt = m.idleAt(p, s.Activity)
-	case p.state == Idle:
+		s.IdleAt = later(m.idleAt(p), m.matesUntil(p))
+	case p.lost:
+		s.IdleAt = p.due
+	case p.backingOff:
 		s.RetryAt = p.due
 	}
 	return s
@@ -361,7 +250,7 @@ func (m *Manager) Subscribe() (*Subscription, error) {
 func (m *Manager) publish(p *peer, from State, failure error) {
 	change := Change{Time: time.Now(), Key: p.Key, From: from, To: p.state, Err: failure}
 	if p.state == Connecting || p.state == Connected {
-		change.Wake = p.wake
+		change.Wake = p.lastWake()
 	}
 	for s := range m.subscribers {
 		s.add(change)

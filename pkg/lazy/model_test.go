@@ -41,6 +41,7 @@ type modelPeer struct {
 	failedAt time.Time // zero unless it backs off
 	retryAt  time.Time // by chance: told by the manager
 	closeDue bool
+	urgent   bool
 }
 
 // modelCall is a connector call that has not returned.
@@ -119,6 +120,11 @@ func (m *model) remove(n byte) {
 func (m *model) activate(n byte) {
 	p := m.peers[n]
 	p.failures = 0
+	if i := slices.Index(m.queue, p); i >= 0 && !p.urgent {
+		m.queue = slices.Delete(m.queue, i, i+1)
+		p.urgent = true
+		m.enqueue(p)
+	}
 	if p.state == Idle {
 		m.open(p, ReasonRequest)
 	}
@@ -183,14 +189,18 @@ func (m *model) events(p *modelPeer, raised []detect.Direction) {
 
 func (m *model) open(p *modelPeer, reason Reason) {
 	p.state, p.wake, p.failedAt = Connecting, reason, time.Time{}
+	p.urgent = reason == ReasonRequest
+	m.enqueue(p)
+	m.serve()
+}
+
+// enqueue lets the peer wait for its Open: urgent ones before the others.
+func (m *model) enqueue(p *modelPeer) {
 	i := len(m.queue)
-	if reason == ReasonRequest {
-		for i > 0 && m.queue[i-1].wake != ReasonRequest {
-			i--
-		}
+	for p.urgent && i > 0 && !m.queue[i-1].urgent {
+		i--
 	}
 	m.queue = slices.Insert(m.queue, i, p)
-	m.serve()
 }
 
 // serve begins the Opens whose turn it is.

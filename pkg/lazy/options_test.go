@@ -57,7 +57,7 @@ func TestDefaults(t *testing.T) {
 		w.ok(m.Close())
 		want := Options{
 			Detector: w.detector, Connector: w.connector, InactivityThreshold: 15 * time.Minute,
-			Wake: WakePass, OpenTimeout: 30 * time.Second, MaxOpens: 64,
+			Wake: WakePass, OpenTimeout: 30 * time.Second, MaxOpens: 64, WakeBurst: 1,
 		}
 		if m.options != want {
 			w.Errorf("defaults are %+v, want %+v", m.options, want)

@@ -129,7 +129,7 @@ func TestDeactivate(t *testing.T) {
 		answers := newAnswers(w)
 		w.connector.open = answers.open
 		w.send(detect.Egress, 1)
-		w.ok(w.DeactivatePeer(key(1)))
+		w.fails(w.DeactivatePeer(key(1)), ErrStaysAwake)
 		w.is(1, Connecting)
 		answers.give(w, nil)
 		w.is(1, Connected)
@@ -140,7 +140,7 @@ func TestDeactivate(t *testing.T) {
 
 		w.exclude(1)
 		answers.give(w, nil)
-		w.ok(w.DeactivatePeer(key(1)))
+		w.fails(w.DeactivatePeer(key(1)), ErrStaysAwake)
 		w.is(1, Connected)
 		w.closed(1, 1)
 	})

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/lazybpf/lazybpf/pkg/detect"
@@ -55,13 +56,15 @@ type Reason uint8
 const (
 	ReasonEgress  Reason = iota + 1 // a packet to the peer
 	ReasonIngress                   // a packet from the peer
-	ReasonRequest                   // ActivatePeer, or the exclude list
+	ReasonRequest                   // ActivatePeer, ReportConnected, or the exclude list
 	ReasonStart                     // it was active when it was added
+	ReasonGroup                     // another member of a group of its own
 )
 
-var reasonNames = [...]string{"", "egress", "ingress", "request", "start"}
+var reasonNames = [...]string{"", "egress", "ingress", "request", "start", "group"}
 
-// String returns "egress", "ingress", "request" or "start", and "" for none.
+// String returns "egress", "ingress", "request", "start" or "group", and ""
+// for none.
 func (r Reason) String() string { return reasonNames[r] }
 
 // Wake is one wake of a peer.
@@ -72,7 +75,8 @@ type Wake struct {
 	// Took is how long it was from then until the peer was connected and its
 	// held packets sent; zero while it is connecting.
 	Took time.Duration
-	// Event describes the packet, if one woke the peer.
+	// Event describes the packet, if one woke the peer, or the member of its
+	// group that woke first.
 	Event detect.Event
 }
 
@@ -100,6 +104,17 @@ type Peer struct {
 	// parked: at least MinThreshold; 0 takes Options.InactivityThreshold.
 	Threshold time.Duration
 	Wake      WakeMode
+	// Groups that the peer is a member of: routers of one network, say. When
+	// one member wakes the others are opened as well, and none is parked while
+	// another is active: connecting or talked to, within its own threshold.
+	Groups []string
+}
+
+// clone returns a copy that shares nothing, with each group once.
+func (p Peer) clone() Peer {
+	p.AllowedIPs = slices.Clone(p.AllowedIPs)
+	p.Groups = distinct(p.Groups)
+	return p
 }
 
 // Status is what the manager knows of a peer.
@@ -107,9 +122,11 @@ type Status struct {
 	Peer
 	State     State
 	Permanent bool // on the exclude list
+	Evicted   bool // idle, and off the device
 	Activity  detect.Activity
-	// IdleAt is when a connected peer will be parked if it stays silent; zero
-	// for other and permanent peers.
+	// IdleAt is when a connected peer will be parked if it and its groups stay
+	// silent, and one whose connection broke if it is not back; zero for other
+	// and permanent peers.
 	IdleAt time.Time
 	// Wakes counts how often the peer became connected.
 	Wakes    uint64

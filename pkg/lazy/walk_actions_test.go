@@ -122,8 +122,16 @@ func (w *walk) activate(*rapid.T) {
 
 func (w *walk) deactivate(*rapid.T) {
 	n := w.draw()
-	if w.known(n, w.manager.DeactivatePeer(key(n))) {
-		w.model.deactivate(n)
+	err := w.manager.DeactivatePeer(key(n))
+	if w.model.peers[n] == nil {
+		w.wants(err, ErrUnknownPeer)
+		return
+	}
+	synctest.Wait() // its Close may be next
+	if w.model.deactivate(n); w.model.peers[n].state == Idle {
+		w.wants(err, nil)
+	} else {
+		w.wants(err, ErrStaysAwake)
 	}
 }
 

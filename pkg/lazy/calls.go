@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lazy
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/lazybpf/lazybpf/pkg/detect"
+)
+
+// This file makes the connector calls: for each peer one after the other, and
+// never more of them than the options allow.
+
+// call is what a connector is to do.
+type call uint8
+
+const (
+	noCall call = iota
+	callOpen
+	callClose
+	callEvict
+)
+
+var callNames = [...]string{"", "open", "close", "evict"}
+
+func (c call) String() string { return callNames[c] }
+
+// calls are the connector calls that run, and those that wait.
+type calls struct {
+	running map[Key]*job
+	opens   int // how many of these are Opens that count
+	closes  int // and how many are others
+	// What waits for its turn: Opens that somebody has asked for, Opens by
+	// packets and groups, and what idle peers need.
+	requests, wakes, rest list.List
+	rate                  *rate.Limiter // of the Opens by packets and groups
+	token                 *time.Timer   // fires when there is a token for the next of them
+}
+
+// job is a connector call that runs.
+type job struct {
+	peer      *peer
+	call      call
+	abandoned bool // nobody waits for it any longer, and it does not count
+	cancel    context.CancelFunc
+}
+
+// result is what came of a job.
+type result struct {
+	job     *job
+	err     error
+	again   time.Time // when to try again, of an Evict
+	overdue bool      // it has not returned yet
+}
+
+func newCalls() calls {
+	token := time.NewTimer(0)
+	token.Stop()
+	return calls{running: make(map[Key]*job), rate: rate.NewLimiter(rate.Inf, 0), token: token}
+}
+
+// limit sets how many Opens by packets and groups there may be, as in Options.
+func (c *calls) limit(wakesPerSecond float64, burst int) {
+	limit := rate.Limit(wakesPerSecond)
+	if limit == 0 {
+		limit = rate.Inf
+	}
+	c.rate.SetLimit(limit)
+	c.rate.SetBurst(burst)
+}
+
+// want makes c the next call for the peer, as soon as no other runs for it and
+// its turn has come. It replaces one that waits.
+func (m *Manager) want(p *peer, c call) {
+	m.forgetTurn(p)
+	p.next = c
+	m.proceed(p)
+}
+
+// proceed lets the peer's next call take its place among those that wait.
+func (m *Manager) proceed(p *peer) {
+	if p.next == noCall || p.turn != nil || m.calls.running[p.Key] != nil {
+		return
+	}
+	switch {
+	case p.next != callOpen:
+		p.turns = &m.calls.rest
+	case p.urgent:
+		p.turns = &m.calls.requests
+	default:
+		p.turns = &m.calls.wakes
+	}
+	p.turn = p.turns.PushBack(p)
+	m.callWaiting()
+}
+
+func (m *Manager) forgetTurn(p *peer) {
+	p.next = noCall
+	if p.turn != nil {
+		p.turns.Remove(p.turn)
+		p.turn = nil
+	}
+}
+
+// callWaiting starts the calls whose turn it is.
+func (m *Manager) callWaiting() {
+	c := &m.calls
+	for c.closes < m.options.MaxOpens && c.rest.Len() > 0 {
+		m.start(c.rest.Front().Value.(*peer))
+	}
+	for c.opens < m.options.MaxOpens && c.requests.Len() > 0 {
+		m.start(c.requests.Front().Value.(*peer))
+	}
+	for c.opens < m.options.MaxOpens && c.wakes.Len() > 0 {
+		now := time.Now()
+		if !c.rate.AllowN(now, 1) {
+			missing := (1 - c.rate.TokensAt(now)) / float64(c.rate.Limit())
+			c.token.Reset(max(time.Duration(missing*float64(time.Second)), time.Millisecond))
+			return
+		}
+		m.start(c.wakes.Front().Value.(*peer))
+	}
+}
+
+// start makes the peer's next call.
+func (m *Manager) start(p *peer) {
+	ctx, cancel := context.WithTimeout(m.ctx, m.options.OpenTimeout)
+	j := &job{peer: p, call: p.next, cancel: cancel}
+	m.forgetTurn(p)
+	m.calls.running[p.Key] = j
+	var work func() result
+	key := p.Key
+	switch j.call {
+	case callOpen:
+		m.calls.opens++
+		id, wake, evicted, timeout := p.id, *p.wake, p.evicted, m.timeout(callOpen)
+		work = func() result { return result{err: m.callOpen(ctx, key, id, wake, evicted, timeout)} }
+	case callClose:
+		m.calls.closes++
+		work = func() result { return result{err: m.connector.Close(ctx, key)} }
+	case callEvict:
+		m.calls.closes++
+		evicting := m.connector.(EvictingConnector)
+		work = func() result {
+			again, err := evicting.Evict(ctx, key)
+			return result{err: err, again: again}
+		}
+	}
+	// Whoever does not return in time holds up no other peer.
+	stop := context.AfterFunc(ctx, func() { m.report(result{job: j, overdue: true}) })
+	m.jobs.Go(func() {
+		defer cancel()
+		r := work()
+		stop()
+		r.job = j
+		m.report(r)
+	})
+}
+
+func (m *Manager) report(r result) {
+	select {
+	case m.results <- r:
+	case <-m.ended:
+	}
+}
+
+// callOpen has the connector open a peer, and sends what is held of it. It runs
+// beside the owning goroutine.
+func (m *Manager) callOpen(ctx context.Context, key Key, id detect.ID, wake Wake, evicted bool, timeout error) error {
+	c := m.connector
+	if early, ok := c.(ReadyConnector); ok && !evicted && early.Ready(key, wake) {
+		if err := m.detector.Open(id); err != nil {
+			return err
+		}
+	}
+	err := c.Open(ctx, key, wake)
+	switch {
+	case err == nil:
+		return m.detector.Open(id)
+	case ctx.Err() != nil && errors.Is(err, context.DeadlineExceeded):
+		return timeout
+	}
+	return err
+}
+
+func (m *Manager) timeout(c call) error {
+	return fmt.Errorf("%s %w after %s", c, ErrTimeout, m.options.OpenTimeout)
+}
+
+// abandon gives up a call: it no longer counts, but until it has returned the
+// peer has no other.
+func (m *Manager) abandon(j *job) {
+	if j == nil || j.abandoned {
+		return
+	}
+	j.abandoned = true
+	if j.call == callOpen {
+		m.calls.opens--
+	} else {
+		m.calls.closes--
+	}
+	j.cancel()
+}
+
+// finish takes the result of a connector call, and makes the calls that
+// waited for its end.
+func (m *Manager) finish(r result) {
+	j, p := r.job, r.job.peer
+	abandoned := j.abandoned
+	if r.overdue && (abandoned || m.calls.running[p.Key] != j) {
+		return // it has ended meanwhile, or is known to be
+	}
+	m.abandon(j)
+	if r.overdue {
+		r.err = m.timeout(j.call)
+	} else {
+		delete(m.calls.running, p.Key)
+	}
+	if m.peers[p.Key] == p {
+		m.conclude(p, r, abandoned)
+	}
+	if p := m.peers[p.Key]; p != nil {
+		m.proceed(p)
+	}
+	m.callWaiting()
+}
+
+// conclude does what follows for the peer from a call's end, or from its being
+// overdue. An abandoned call has been concluded before, but may still succeed.
+func (m *Manager) conclude(p *peer, r result, abandoned bool) {
+	switch {
+	case r.job.call == callOpen && r.err == nil:
+		m.forgetTurn(p)
+		p.evicted = false
+		m.step(p, opened, Wake{})
+	case r.job.call == callOpen && !abandoned:
+		p.lastError = r.err
+		m.step(p, openFailed, Wake{})
+	case r.job.call == callClose:
+		p.lastError = r.err
+	case r.job.call == callEvict && !r.overdue:
+		m.evictReturned(p, r)
+	}
+}
