@@ -41,6 +41,15 @@ enum gate {
 
 #define NO_UID 0xffffffffU /* no local socket sent the packet */
 
+/* What a packet counts as: a set of two bits. */
+enum effect {
+	EFFECT_IGNORED = 0,
+	EFFECT_WAKES = 1,	/* an armed gate sees it */
+	EFFECT_KEEPS_AWAKE = 2, /* the record's times show it */
+
+	EFFECT_COUNTS = EFFECT_WAKES | EFFECT_KEEPS_AWAKE, /* unless a rule says otherwise */
+};
+
 enum direction {
 	DIRECTION_EGRESS,
 	DIRECTION_INGRESS,
@@ -55,7 +64,8 @@ enum direction {
  */
 struct peer {
 	enum gate gate;
-	__u32 generation;
+	__u16 generation;
+	__u16 rules;   /* the peer's set of them; 0: none */
 	__u64 last_tx; /* CLOCK_MONOTONIC_COARSE, ns; 0: never */
 	__u64 last_rx;
 	__u64 tx_packets;
@@ -84,6 +94,22 @@ struct counters {
 	__u64 ignored;	   /* link-local multicast and limited broadcast */
 	__u64 malformed;   /* no IP packet */
 	__u64 events_lost; /* ring buffer full: the next packet tries again */
+};
+
+/* Says what the packets count as that match all of it. */
+struct rule {
+	__u16 first_port; /* of the source or of the destination */
+	__u16 last_port;  /* 0: packets without ports, too */
+	__u8 protocol;	  /* 0: any */
+	__u8 directions;  /* of enum direction, a bit each; 0 ends the set */
+	__u8 effect;
+	__u8 reserved;
+};
+
+/* The first rule that matches decides. */
+#define MAX_RULES 16
+struct rule_set {
+	struct rule rules[MAX_RULES];
 };
 
 struct route4 {
@@ -135,6 +161,17 @@ struct {
 } stats SEC(".maps");
 
 /*
+ * The sets of rules in use; 0 is none. User space writes to a set only while no
+ * packet can be looking at it. An index fits in a byte: see interface_rules.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 256);
+	__type(key, __u32);
+	__type(value, struct rule_set);
+} rules SEC(".maps");
+
+/*
  * The way from the programs on the hooks to those that do the work. It is not
  * pinned: the kernel empties it when the daemon dies, and a tc filter that
  * outlives the daemon lets everything through from then on.
@@ -162,6 +199,9 @@ volatile __u8 next6[HEAD + 1];
  * time the tables grow.
  */
 const volatile __be32 masks6[HEAD + 1][4];
+
+/* The set of rules that is tried after the peer's own. One byte: see above. */
+volatile __u8 interface_rules;
 
 const volatile __u32 parking_ifindex;
 const volatile __u64 replay_cookie; /* of the socket that replays held packets */
@@ -316,6 +356,121 @@ static __always_inline __u32 packets(struct __sk_buff *skb)
 	return (skb->len - headers + size - 1) / size;
 }
 
+/* What rules look at, in one number. Ports that a packet does not have are 0. */
+#define TRAITS(protocol, source, destination) \
+	((__u64)(protocol) << 32 | (__u64)(source) << 16 | (destination))
+
+/* Of a packet in which this protocol begins here. */
+static __always_inline __u64 traits_at(struct __sk_buff *skb, __u8 protocol, __u32 offset)
+{
+	__be16 ports[2];
+
+	if ((protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE ||
+	     protocol == IPPROTO_SCTP || protocol == IPPROTO_DCCP) &&
+	    !bpf_skb_load_bytes(skb, offset, ports, sizeof(ports)))
+		return TRAITS(protocol, bpf_ntohs(ports[0]), bpf_ntohs(ports[1]));
+	return TRAITS(protocol, 0, 0);
+}
+
+static __always_inline __u64 traits4(struct __sk_buff *skb)
+{
+	struct iphdr ip4;
+	__u32 length;
+
+	if (bpf_skb_load_bytes(skb, 0, &ip4, sizeof(ip4)))
+		return 0;
+	length = (*(__u8 *)&ip4 & 0xf) * 4;
+	if (length < sizeof(ip4) || ip4.frag_off & bpf_htons(0x1fff))
+		return TRAITS(ip4.protocol, 0, 0);
+	return traits_at(skb, ip4.protocol, length);
+}
+
+/* Looks behind as many extension headers as an event has room for. */
+static __always_inline __u64 traits6(struct __sk_buff *skb)
+{
+	__u32 offset = sizeof(struct ipv6hdr);
+	struct ipv6hdr ip6;
+	__u8 protocol, extension[8];
+
+	if (bpf_skb_load_bytes(skb, 0, &ip6, sizeof(ip6)))
+		return 0;
+	protocol = ip6.nexthdr;
+	for (int i = 0; i < 8; i++) {
+		if (protocol != IPPROTO_HOPOPTS && protocol != IPPROTO_ROUTING &&
+		    protocol != IPPROTO_DSTOPTS && protocol != IPPROTO_FRAGMENT)
+			return traits_at(skb, protocol, offset);
+		if (bpf_skb_load_bytes(skb, offset, extension, sizeof(extension)))
+			break;
+		offset += sizeof(extension);
+		if (protocol == IPPROTO_FRAGMENT) {
+			if (extension[2] || extension[3] & 0xf8) /* not the first one */
+				return TRAITS(extension[0], 0, 0);
+		} else {
+			offset += 8 * extension[1];
+			if (offset > skb->len)
+				break;
+		}
+		protocol = extension[0];
+	}
+	return TRAITS(protocol, 0, 0);
+}
+
+/*
+ * This function and those up to effect_by_rules are not static: the verifier
+ * then looks at each of them once, whatever led to it. Following all paths
+ * through all rules it would not get to the end.
+ */
+__noinline __u64 read_traits(struct __sk_buff *skb)
+{
+	__u8 version;
+
+	if (bpf_skb_load_bytes(skb, 0, &version, sizeof(version)))
+		return 0;
+	return version >> 4 == 4 ? traits4(skb) : traits6(skb);
+}
+
+__noinline int matches(const struct rule *rule, __u64 traits, __u32 direction)
+{
+	__u8 protocol = traits >> 32;
+	__u16 source = traits >> 16, destination = traits;
+
+	if (!rule || !(rule->directions & 1 << direction))
+		return 0;
+	if (rule->protocol && rule->protocol != protocol)
+		return 0;
+	if (!rule->last_port)
+		return 1;
+	return (source || destination) &&
+	       ((source >= rule->first_port && source <= rule->last_port) ||
+		(destination >= rule->first_port && destination <= rule->last_port));
+}
+
+/* What the packet counts as by the rules of its peer, then of the interface. */
+__noinline int effect_by_rules(struct __sk_buff *skb, __u32 peer_rules, __u32 direction)
+{
+	__u32 sets[] = {peer_rules, interface_rules};
+	__u64 traits = read_traits(skb);
+
+	for (int n = 0; n < 2; n++) {
+		struct rule_set *set = bpf_map_lookup_elem(&rules, &sets[n]);
+
+		for (int i = 0; set && i < MAX_RULES && set->rules[i].directions; i++)
+			if (matches(&set->rules[i], traits, direction))
+				return set->rules[i].effect;
+	}
+	return EFFECT_COUNTS;
+}
+
+static __always_inline __u32 effect_of(struct __sk_buff *skb, const struct peer *peer,
+				       enum direction direction)
+{
+	__u32 own = *(volatile __u16 *)&peer->rules;
+
+	if (!own && !interface_rules)
+		return EFFECT_COUNTS;
+	return effect_by_rules(skb, own, direction);
+}
+
 /* What user space wants to know about the packet. Seldom run: kept out of the way. */
 static __noinline void describe(struct event *event, struct __sk_buff *skb,
 				enum direction direction)
@@ -372,14 +527,19 @@ static __always_inline void raise(struct __sk_buff *skb, struct peer *peer, __u3
  * counts as held before the gate is read: user space opens the gate only when
  * none is held, so a packet that waits keeps it closed until it is on its way,
  * and later ones behind it.
+ *
+ * A packet that does not wake is WireGuard's to answer until another one wakes
+ * the peer. From then on it waits like all, in its place.
  */
-static __always_inline __u32 hold(struct __sk_buff *skb, struct peer *peer)
+static __always_inline __u32 hold(struct __sk_buff *skb, struct peer *peer, __u32 effect)
 {
 	__u32 gate, held, n = packets(skb);
 
 	held = __sync_fetch_and_add(&peer->held, n);
 	gate = *(volatile enum gate *)&peer->gate;
 	if (gate & GATE_DRAIN && held == *(volatile __u32 *)&peer->released)
+		gate = GATE_OPEN;
+	if (gate & GATE_EGRESS && !(effect & EFFECT_WAKES))
 		gate = GATE_OPEN;
 	if (gate & GATE_HOLD)
 		return gate;
@@ -390,7 +550,7 @@ static __always_inline __u32 hold(struct __sk_buff *skb, struct peer *peer)
 SEC("tc")
 int peer_egress(struct __sk_buff *skb)
 {
-	__u32 gate, *slot;
+	__u32 gate, effect, *slot;
 	struct peer *peer;
 
 	slot = find_peer(skb, DIRECTION_EGRESS);
@@ -400,20 +560,23 @@ int peer_egress(struct __sk_buff *skb)
 	if (!peer)
 		return TC_ACT_UNSPEC;
 
+	effect = effect_of(skb, peer, DIRECTION_EGRESS);
 	gate = *(volatile enum gate *)&peer->gate;
 	if (gate & GATE_HOLD) {
-		if (bpf_get_socket_cookie(skb) != replay_cookie && (gate = hold(skb, peer))) {
+		if (bpf_get_socket_cookie(skb) != replay_cookie &&
+		    (gate = hold(skb, peer, effect))) {
 			/* An answer may yet show that the peer is there: see peer_ingress. */
 			if (gate & GATE_EGRESS)
 				raise(skb, peer, *slot, DIRECTION_EGRESS, GATE_EGRESS);
 			/* The sender sees success, whichever hook this is. */
 			return bpf_redirect(parking_ifindex, 0);
 		}
-	} else if (gate) {
+	} else if (gate && effect & EFFECT_WAKES) {
 		raise(skb, peer, *slot, DIRECTION_EGRESS, GATE_EGRESS | GATE_INGRESS);
 	}
 
-	peer->last_tx = bpf_ktime_get_coarse_ns();
+	if (effect & EFFECT_KEEPS_AWAKE)
+		peer->last_tx = bpf_ktime_get_coarse_ns();
 	count(peer->tx_packets, packets(skb));
 	count(peer->tx_bytes, skb->len);
 	return TC_ACT_UNSPEC; /* WireGuard and other programs go on with it */
@@ -422,8 +585,8 @@ int peer_egress(struct __sk_buff *skb)
 SEC("tc")
 int peer_ingress(struct __sk_buff *skb)
 {
+	__u32 gate, effect, *slot;
 	struct peer *peer;
-	__u32 gate, *slot;
 
 	slot = find_peer(skb, DIRECTION_INGRESS);
 	if (!slot)
@@ -432,8 +595,9 @@ int peer_ingress(struct __sk_buff *skb)
 	if (!peer)
 		return TC_ACT_UNSPEC;
 
+	effect = effect_of(skb, peer, DIRECTION_INGRESS);
 	gate = *(volatile enum gate *)&peer->gate;
-	if (gate & GATE_INGRESS) {
+	if (gate & GATE_INGRESS && effect & EFFECT_WAKES) {
 		__u32 bits = GATE_EGRESS | GATE_INGRESS;
 
 		/*
@@ -446,7 +610,8 @@ int peer_ingress(struct __sk_buff *skb)
 		raise(skb, peer, *slot, DIRECTION_INGRESS, bits);
 	}
 
-	peer->last_rx = bpf_ktime_get_coarse_ns();
+	if (effect & EFFECT_KEEPS_AWAKE)
+		peer->last_rx = bpf_ktime_get_coarse_ns();
 	count(peer->rx_packets, packets(skb));
 	count(peer->rx_bytes, skb->len);
 	return TC_ACT_UNSPEC;

@@ -58,7 +58,8 @@ const (
 type bpfPeer struct {
 	_          structs.HostLayout
 	Gate       bpfGate
-	Generation uint32
+	Generation uint16
+	Rules      uint16
 	LastTx     uint64
 	LastRx     uint64
 	TxPackets  uint64
@@ -81,6 +82,21 @@ type bpfRoute6 struct {
 	Address [4]uint32
 }
 
+type bpfRule struct {
+	_          structs.HostLayout
+	FirstPort  uint16
+	LastPort   uint16
+	Protocol   uint8
+	Directions uint8
+	Effect     uint8
+	Reserved   uint8
+}
+
+type bpfRuleSet struct {
+	_     structs.HostLayout
+	Rules [16]bpfRule
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -90,12 +106,14 @@ const (
 	bpfMapPrograms        = "programs"
 	bpfMapRoutes4         = "routes4"
 	bpfMapRoutes6         = "routes6"
+	bpfMapRules           = "rules"
 	bpfMapStats           = "stats"
 	bpfProgLazybpfEgress  = "lazybpf_egress"
 	bpfProgLazybpfIngress = "lazybpf_ingress"
 	bpfProgPeerEgress     = "peer_egress"
 	bpfProgPeerIngress    = "peer_ingress"
 	bpfVarCountMulticast  = "count_multicast"
+	bpfVarInterfaceRules  = "interface_rules"
 	bpfVarMasks6          = "masks6"
 	bpfVarNext4           = "next4"
 	bpfVarNext6           = "next6"
@@ -160,6 +178,7 @@ type bpfMapSpecs struct {
 	Programs *ebpf.MapSpec `ebpf:"programs"`
 	Routes4  *ebpf.MapSpec `ebpf:"routes4"`
 	Routes6  *ebpf.MapSpec `ebpf:"routes6"`
+	Rules    *ebpf.MapSpec `ebpf:"rules"`
 	Stats    *ebpf.MapSpec `ebpf:"stats"`
 }
 
@@ -168,6 +187,7 @@ type bpfMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
 	CountMulticast *ebpf.VariableSpec `ebpf:"count_multicast"`
+	InterfaceRules *ebpf.VariableSpec `ebpf:"interface_rules"`
 	Masks6         *ebpf.VariableSpec `ebpf:"masks6"`
 	Next4          *ebpf.VariableSpec `ebpf:"next4"`
 	Next6          *ebpf.VariableSpec `ebpf:"next6"`
@@ -200,6 +220,7 @@ type bpfMaps struct {
 	Programs *ebpf.Map `ebpf:"programs"`
 	Routes4  *ebpf.Map `ebpf:"routes4"`
 	Routes6  *ebpf.Map `ebpf:"routes6"`
+	Rules    *ebpf.Map `ebpf:"rules"`
 	Stats    *ebpf.Map `ebpf:"stats"`
 }
 
@@ -210,6 +231,7 @@ func (m *bpfMaps) Close() error {
 		m.Programs,
 		m.Routes4,
 		m.Routes6,
+		m.Rules,
 		m.Stats,
 	)
 }
@@ -219,6 +241,7 @@ func (m *bpfMaps) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
 	CountMulticast *ebpf.Variable `ebpf:"count_multicast"`
+	InterfaceRules *ebpf.Variable `ebpf:"interface_rules"`
 	Masks6         *ebpf.Variable `ebpf:"masks6"`
 	Next4          *ebpf.Variable `ebpf:"next4"`
 	Next6          *ebpf.Variable `ebpf:"next6"`

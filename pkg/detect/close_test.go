@@ -30,6 +30,7 @@ func TestClose(t *testing.T) {
 		failures := methods(w.d.Detector, p.id)
 		_, failures["Add"] = w.d.Add(nil)
 		_, failures["Stats"] = w.d.Stats()
+		failures["SetInterfaceRules"] = w.d.SetInterfaceRules(nil)
 		failures["Pin"] = w.d.Pin("/sys/fs/bpf/closed")
 		for method, err := range failures {
 			if !errors.Is(err, ErrClosed) {

@@ -30,6 +30,8 @@ type Options struct {
 	CountMulticast bool
 	// Hold bounds what is held of each peer.
 	Hold Hold
+	// Rules say what packets count as that no rule of their peer matches.
+	Rules []Rule
 }
 
 // Validate returns an error that names the field and what it accepts.
@@ -43,6 +45,9 @@ func (o Options) Validate() error {
 		return fmt.Errorf("option Peers: %d is not within 0 to %d", o.Peers, maxPeers)
 	case o.Hold.Packets < 0 || o.Hold.Bytes < 0 || o.Hold.Timeout < 0:
 		return errors.New("option Hold: limits must not be negative")
+	}
+	if err := ValidateRules(o.Rules); err != nil {
+		return fmt.Errorf("option Rules: %w", err)
 	}
 	return nil
 }
@@ -72,6 +77,8 @@ type Detector struct {
 	lengths4, lengths6 lengths
 	contested          map[netip.Prefix][]uint32 // prefixes of several peers: their slots, the owner last
 	pins               *pins
+	rules              *ruleSets
+	interfaceRules     uint8 // their place
 }
 
 // New attaches a detector to a device. Traffic is passed on untouched until
@@ -79,7 +86,7 @@ type Detector struct {
 // replaced; programs and filters of others stay.
 //
 // Errors: ErrNoDevice, ErrLinkLayer, ErrBusy, ErrUnsupported, ErrPermission,
-// and those of Validate; then nothing is left attached.
+// and those of Validate, ErrRule among them; then nothing is left attached.
 func New(options Options) (*Detector, error) {
 	if err := options.Validate(); err != nil {
 		return nil, err
@@ -90,6 +97,7 @@ func New(options Options) (*Detector, error) {
 		lengths4:  newLengths(32),
 		lengths6:  newLengths(128),
 		contested: make(map[netip.Prefix][]uint32),
+		rules:     newRuleSets(),
 	}
 	if err := d.open(options); err != nil {
 		return nil, errors.Join(fmt.Errorf("watch %s: %w", options.Interface, err), d.Close())
@@ -128,8 +136,7 @@ func (d *Detector) open(options Options) error {
 	if err != nil {
 		return explain(err)
 	}
-	empty := errors.Join(d.tables.Next4.Set(d.lengths4.next), d.tables.Next6.Set(d.lengths6.next))
-	if err := errors.Join(empty, d.shared.run(d.tables)); err != nil {
+	if err := errors.Join(d.fill(d.tables), d.SetInterfaceRules(options.Rules), d.shared.run(d.tables)); err != nil {
 		return err
 	}
 	if d.ring, err = ringbuf.NewReader(d.shared.Events); err != nil {
@@ -184,6 +191,7 @@ type shared struct {
 	Programs *ebpf.Map     `ebpf:"programs"`
 	Events   *ebpf.Map     `ebpf:"events"`
 	Stats    *ebpf.Map     `ebpf:"stats"`
+	Rules    *ebpf.Map     `ebpf:"rules"`
 }
 
 func newShared(spec *ebpf.CollectionSpec) (*shared, error) {
@@ -195,7 +203,7 @@ func newShared(spec *ebpf.CollectionSpec) (*shared, error) {
 }
 
 func (s *shared) replacements() map[string]*ebpf.Map {
-	return map[string]*ebpf.Map{bpfMapEvents: s.Events, bpfMapStats: s.Stats}
+	return map[string]*ebpf.Map{bpfMapEvents: s.Events, bpfMapStats: s.Stats, bpfMapRules: s.Rules}
 }
 
 // run makes packets go through the programs of these tables.
@@ -208,7 +216,7 @@ func (s *shared) run(t *tables) error {
 
 func (s *shared) close() error {
 	return errors.Join(s.Egress.Close(), s.Ingress.Close(),
-		s.Programs.Close(), s.Events.Close(), s.Stats.Close())
+		s.Programs.Close(), s.Events.Close(), s.Stats.Close(), s.Rules.Close())
 }
 
 // Events gives the events, in the order in which the packets came. It is

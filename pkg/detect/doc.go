@@ -9,6 +9,9 @@
 // Event with its next packet, and only with that. A peer that is armed to hold
 // has its outgoing packets kept aside until Open sends them, in order.
 //
+// Rules take packets out of that, of a peer or of all: those that do not wake,
+// and those that do not keep awake. See Effect.
+//
 // A peer is a set of prefixes here: the package knows nothing of keys,
 // endpoints or WireGuard's state. It needs Linux 5.15 and CAP_BPF,
 // CAP_NET_ADMIN, CAP_NET_RAW; before Linux 6.18 CAP_PERFMON, too.

@@ -26,6 +26,8 @@ var (
 	ErrUnknownPeer = errors.New("unknown peer")
 	// ErrPrefix: a prefix is not valid.
 	ErrPrefix = errors.New("invalid prefix")
+	// ErrRule: a rule is not valid, or there are too many.
+	ErrRule = errors.New("invalid rule")
 	// ErrClosed: the detector is closed.
 	ErrClosed = errors.New("detector is closed")
 )

@@ -61,7 +61,7 @@ func decodeEvent(record []byte, c clock) (Event, error) {
 	captured := min(int(raw.Captured), len(raw.Packet))
 	flow, _ := parse(raw.Packet[:captured])
 	return Event{
-		ID:        newID(raw.Slot, raw.Generation),
+		ID:        newID(raw.Slot, uint16(raw.Generation)),
 		Direction: Direction(raw.Direction),
 		Time:      c.at(raw.Time),
 		Flow:      flow,

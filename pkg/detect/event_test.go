@@ -103,7 +103,7 @@ func FuzzDecodeEvent(f *testing.F) {
 		captured := min(int(raw.Captured), len(raw.Packet))
 		flow, _ := parse(raw.Packet[:captured])
 		want := Event{
-			ID: newID(raw.Slot, raw.Generation), Direction: Direction(raw.Direction), Time: event.Time, Flow: flow,
+			ID: newID(raw.Slot, uint16(raw.Generation)), Direction: Direction(raw.Direction), Time: event.Time, Flow: flow,
 			Length: int(raw.Length), Mark: raw.Mark, UID: raw.Uid,
 		}
 		if event != want {

@@ -121,17 +121,23 @@ func parse6(packet []byte) (Flow, []byte) {
 // flow adds the ports, where the payload has them, to what the IP header says.
 func flow(protocol uint8, source, destination netip.Addr, payload []byte) (Flow, []byte) {
 	var from, to uint16
-	switch protocol {
-	case unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_UDPLITE, unix.IPPROTO_SCTP, unix.IPPROTO_DCCP:
-		if len(payload) >= 4 {
-			from, to = binary.BigEndian.Uint16(payload), binary.BigEndian.Uint16(payload[2:])
-		}
+	if hasPorts(protocol) && len(payload) >= 4 {
+		from, to = binary.BigEndian.Uint16(payload), binary.BigEndian.Uint16(payload[2:])
 	}
 	return Flow{
 		Protocol:    protocol,
 		Source:      netip.AddrPortFrom(source, from),
 		Destination: netip.AddrPortFrom(destination, to),
 	}, payload
+}
+
+// hasPorts says whether a protocol's header begins with two ports.
+func hasPorts(protocol uint8) bool {
+	switch protocol {
+	case unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_UDPLITE, unix.IPPROTO_SCTP, unix.IPPROTO_DCCP:
+		return true
+	}
+	return false
 }
 
 // isSYN says whether the packet of this flow and payload opens a TCP connection.

@@ -22,6 +22,7 @@ func TestHold(t *testing.T) {
 		"discarded":              holdDiscarded,
 		"removed":                holdRemoved,
 		"connection attempts":    holdSYN,
+		"does not wake":          holdNotWaking,
 		"fragments":              holdFragments,
 		"prefix moved":           holdPrefixMoved,
 	}
@@ -210,6 +211,33 @@ func holdSYN(w *tunnel) {
 	}
 	w.expectHeld(p, Activity{TxPackets: 4, Held: 6, Replayed: 4, Dropped: 2})
 	w.d.raised()
+}
+
+// holdNotWaking has packets that do not wake a peer: they pass until another one
+// does, and then wait in their places.
+func holdNotWaking(w *tunnel) {
+	p := w.newHeld()
+	query := netip.AddrPortFrom(p.v4.Addr(), 53)
+	if err := w.d.SetRules(p.id, []Rule{{Effect: KeepsAwake, Protocol: unix.IPPROTO_UDP, Ports: PortRange{53, 53}}}); err != nil {
+		w.t.Fatal(err)
+	}
+	w.send(query, "passes")
+	w.dev.answer(query, "wakes nobody, either")
+	w.dev.expect("passes")
+	w.expectHeld(p, Activity{TxPackets: 1, RxPackets: 1})
+	if events := w.d.raised(); len(events) > 0 {
+		w.t.Errorf("raised %+v", events)
+	}
+	w.send(query, "passes again")
+	w.send(p.v4, "wakes")
+	w.send(query, "waits")
+	w.send(p.v4, "waits, too")
+	if events := w.d.raised(); len(events) != 1 || events[0].Flow.Destination != p.v4 {
+		w.t.Errorf("raised %+v, want one event, to %s", events, p.v4)
+	}
+	w.d.mustOpen(p.id)
+	w.dev.expect("passes again", "wakes", "waits", "waits, too")
+	w.expectHeld(p, Activity{TxPackets: 5, RxPackets: 1, Held: 3, Replayed: 3})
 }
 
 // holdFragments sends a datagram that is larger than the device's MTU.

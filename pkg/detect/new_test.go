@@ -29,6 +29,7 @@ func TestOptionsValidate(t *testing.T) {
 		"too many peers":   {Options{Interface: "wg0", Peers: 1<<20 + 1}, "option Peers: 1048577 is not within 0 to 1048576"},
 		"negative packets": {Options{Interface: "wg0", Hold: Hold{Packets: -1}}, "option Hold: limits must not be negative"},
 		"negative bytes":   {Options{Interface: "wg0", Hold: Hold{Bytes: -1}}, "option Hold: limits must not be negative"},
+		"no effect":        {Options{Interface: "wg0", Rules: []Rule{{Effect: 4}}}, "option Rules: invalid rule 1: field Effect: 4 is not within 0 to 3"},
 		"negative time":    {Options{Interface: "wg0", Hold: Hold{Timeout: -1}}, "option Hold: limits must not be negative"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -14,13 +14,13 @@ import (
 // slot's peers it is. The zero ID names none.
 type ID uint64
 
-func newID(slot, generation uint32) ID { return ID(generation)<<32 | ID(slot) }
+func newID(slot uint32, generation uint16) ID { return ID(generation)<<32 | ID(slot) }
 
 // Slot is the index of the peer's record in the BPF map "peers".
 func (id ID) Slot() uint32 { return uint32(id) }
 
 // Generation tells the peers apart that have had the same slot; at least 1.
-func (id ID) Generation() uint32 { return uint32(id >> 32) }
+func (id ID) Generation() uint16 { return uint16(id >> 32) }
 
 // String gives slot and generation as "17.1".
 func (id ID) String() string { return fmt.Sprintf("%d.%d", id.Slot(), id.Generation()) }
@@ -29,7 +29,8 @@ func (id ID) String() string { return fmt.Sprintf("%d.%d", id.Slot(), id.Generat
 // passed the device's tc hooks, in either direction: payload, never
 // WireGuard's own handshakes and keepalives.
 type Activity struct {
-	// LastTx and LastRx are zero if there was no packet yet. Their resolution
+	// LastTx and LastRx are those of packets that keep the peer awake, which is
+	// all unless rules say otherwise; zero if there was none yet. Their resolution
 	// is a tick of the kernel, 1 to 10 ms; time in suspend does not count.
 	LastTx, LastRx       time.Time
 	TxPackets, RxPackets uint64
@@ -41,7 +42,7 @@ type Activity struct {
 	Held, Replayed, Dropped uint64
 }
 
-// Last is the time of the last packet in either direction.
+// Last is the later of LastTx and LastRx.
 func (a Activity) Last() time.Time {
 	if a.LastRx.After(a.LastTx) {
 		return a.LastRx
@@ -54,7 +55,7 @@ func (a Activity) Packets() uint64 { return a.TxPackets + a.RxPackets + a.Held }
 
 // slot is what Go knows of the peer that has a record.
 type slot struct {
-	generation uint32 // of the peer that has it, or had it last
+	generation uint16 // of the peer that has it, or had it last
 	used       bool
 	prefixes   []netip.Prefix
 	queue      *queue // nil until a packet was held
@@ -87,9 +88,9 @@ func (d *Detector) Add(prefixes []netip.Prefix) (ID, error) {
 	}
 
 	// The record must be whole before a route leads to it.
-	generation := uint32(1)
+	generation := uint16(1)
 	if len(d.free) > 0 {
-		generation = d.slots[index].generation + 1
+		generation = max(1, d.slots[index].generation+1)
 	}
 	r := d.tables.record(index)
 	*r = bpfPeer{Generation: generation}
@@ -133,8 +134,8 @@ func (d *Detector) SetPrefixes(id ID, prefixes []netip.Prefix) error {
 	return d.disclaimAll(id.Slot(), removed)
 }
 
-// Remove forgets a peer and drops what is held of it. Its ID is never used
-// again. Error: ErrUnknownPeer.
+// Remove forgets a peer and drops what is held of it. Its ID is not used again
+// before 65,535 others have had its record. Error: ErrUnknownPeer.
 func (d *Detector) Remove(id ID) error {
 	if err := d.Discard(id); err != nil {
 		return err
@@ -147,6 +148,7 @@ func (d *Detector) Remove(id ID) error {
 	}
 	err = d.disclaimAll(id.Slot(), s.prefixes)
 	storeGate(r, bpfGateGATE_OPEN)
+	d.changeRules(r, 0)
 	*s = slot{generation: s.generation}
 	d.free = append(d.free, id.Slot())
 	return err
@@ -157,8 +159,12 @@ func (d *Detector) Remove(id ID) error {
 // Open, and both the next packet to the peer and, as long as none has come, the
 // next from it raise an event. A packet from the peer opens the gate by itself,
 // since WireGuard then has a session with it. What waits already goes on
-// waiting, with hold or without. Arm makes no system call. Errors:
-// ErrUnknownPeer, ErrClosed.
+// waiting, with hold or without.
+//
+// Packets that do not wake, by a Rule, pass an armed gate as an open one. They
+// wait with the others once one of those has raised its event.
+//
+// Arm makes no system call. Errors: ErrUnknownPeer, ErrClosed.
 func (d *Detector) Arm(id ID, hold bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

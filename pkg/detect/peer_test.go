@@ -59,6 +59,7 @@ func methods(d *Detector, id ID) map[string]error {
 		"Open":        d.Open(id),
 		"Discard":     d.Discard(id),
 		"SetPrefixes": d.SetPrefixes(id, nil),
+		"SetRules":    d.SetRules(id, nil),
 		"Remove":      d.Remove(id),
 	}
 }
@@ -115,6 +116,14 @@ func TestSlots(t *testing.T) {
 		if got, want := d.mustAdd(), newID(slot, 2); got != want {
 			t.Errorf("peer %s, want %s", got, want)
 		}
+	}
+	if got, want := d.mustAdd(), newID(6, 1); got != want {
+		t.Errorf("peer %s, want %s", got, want)
+	}
+	// Generations begin anew, without 0.
+	d.slots[6].generation = 1<<16 - 1
+	if err := d.Remove(newID(6, 1<<16-1)); err != nil {
+		t.Fatal(err)
 	}
 	if got, want := d.mustAdd(), newID(6, 1); got != want {
 		t.Errorf("peer %s, want %s", got, want)

@@ -19,9 +19,10 @@ const bpffs = "/sys/fs/bpf"
 func expectPinned(t *testing.T, d detector, dir string) {
 	t.Helper()
 	want := map[string]*ebpf.Map{
-		"peers": d.tables.Peers, "routes4": d.tables.Routes4, "routes6": d.tables.Routes6, "stats": d.shared.Stats,
+		"peers": d.tables.Peers, "routes4": d.tables.Routes4, "routes6": d.tables.Routes6,
+		"rules": d.shared.Rules, "stats": d.shared.Stats,
 	}
-	if got := entries(t, dir); !slices.Equal(got, []string{"peers", "routes4", "routes6", "stats"}) {
+	if got := entries(t, dir); !slices.Equal(got, []string{"peers", "routes4", "routes6", "rules", "stats"}) {
 		t.Fatalf("in %s there is %q", dir, got)
 	}
 	for name, m := range want {

@@ -25,6 +25,9 @@ type tables struct {
 	Routes6     *ebpf.Map      `ebpf:"routes6"`
 	Next4       *ebpf.Variable `ebpf:"next4"`
 	Next6       *ebpf.Variable `ebpf:"next6"`
+	// InterfaceRules is one byte, as each element of the two before: a packet
+	// sees the old or the new.
+	InterfaceRules *ebpf.Variable `ebpf:"interface_rules"`
 
 	capacity capacity
 	memory   []byte // Peers, mapped
@@ -179,7 +182,7 @@ func (d *Detector) grow(c capacity) error {
 	if err != nil {
 		return explain(err)
 	}
-	if err := d.copyRoutes(larger); err != nil {
+	if err := d.fill(larger); err != nil {
 		return errors.Join(err, larger.close())
 	}
 	copied := make([]bpfPeer, len(d.slots))
@@ -198,8 +201,9 @@ func (d *Detector) grow(c capacity) error {
 	return errors.Join(d.repin(), old.close())
 }
 
-// copyRoutes writes all routes and prefix lengths into other tables.
-func (d *Detector) copyRoutes(to *tables) error {
+// fill writes into other tables all that packets are looked up by: the routes,
+// the lengths of prefixes, and which set of rules the interface has.
+func (d *Detector) fill(to *tables) error {
 	for i := range d.slots {
 		for _, p := range d.slots[i].prefixes {
 			if !d.owns(p, uint32(i)) {
@@ -210,7 +214,11 @@ func (d *Detector) copyRoutes(to *tables) error {
 			}
 		}
 	}
-	return errors.Join(to.Next4.Set(d.lengths4.next), to.Next6.Set(d.lengths6.next))
+	return errors.Join(
+		to.Next4.Set(d.lengths4.next),
+		to.Next6.Set(d.lengths6.next),
+		to.InterfaceRules.Set(d.interfaceRules),
+	)
 }
 
 // awaitReaders returns when every BPF program that was running has ended.
@@ -224,11 +232,13 @@ func awaitReaders() {
 	}
 }
 
-// snapshot reads a record field by field.
+// snapshot reads a record field by field. Generation and rules are Go's alone
+// to change.
 func snapshot(r *bpfPeer) bpfPeer {
 	return bpfPeer{
 		Gate:       loadGate(r),
-		Generation: atomic.LoadUint32(&r.Generation),
+		Generation: r.Generation,
+		Rules:      r.Rules,
 		LastTx:     atomic.LoadUint64(&r.LastTx),
 		LastRx:     atomic.LoadUint64(&r.LastRx),
 		TxPackets:  atomic.LoadUint64(&r.TxPackets),
