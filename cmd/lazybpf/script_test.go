@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -30,6 +29,7 @@ import (
 	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/daemon"
 	"github.com/lazybpf/lazybpf/internal/lab"
+	"github.com/lazybpf/lazybpf/internal/lab/labtest"
 )
 
 // TestScripts runs the sessions in testdata/script with the real command and real WireGuard. Beside testscript's own
@@ -186,12 +186,10 @@ func clean(s *script, _ []string) {
 	}
 	s.Check(err)
 	for _, hook := range []ebpf.AttachType{ebpf.AttachTCXEgress, ebpf.AttachTCXIngress} {
-		attached, err := link.QueryPrograms(link.QueryOptions{Target: s.index, Attach: hook})
-		if !errors.Is(err, ebpf.ErrNotSupported) {
-			s.Check(err)
-			if len(attached.Programs) > 0 {
-				s.Fatalf("left: %d programs on %s", len(attached.Programs), hook)
-			}
+		programs, err := labtest.TCXPrograms(s.index, hook)
+		s.Check(err)
+		if len(programs) > 0 {
+			s.Fatalf("left: %d programs on %s", len(programs), hook)
 		}
 	}
 	for _, parent := range []uint32{netlink.HANDLE_MIN_EGRESS, netlink.HANDLE_MIN_INGRESS} {

@@ -14,11 +14,10 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/lazybpf/lazybpf/internal/daemon"
+	"github.com/lazybpf/lazybpf/internal/lab/labtest"
 )
 
 // traces lists what there is on the machine of a daemon with these options, by name: what it must take away when it ends.
@@ -62,15 +61,12 @@ func traces(t testing.TB, options daemon.Options) (found []string) {
 func tcxPrograms(t testing.TB, ifindex int) (names []string) {
 	t.Helper()
 	for _, hook := range []ebpf.AttachType{ebpf.AttachTCXIngress, ebpf.AttachTCXEgress} {
-		attached, err := link.QueryPrograms(link.QueryOptions{Target: ifindex, Attach: hook})
-		if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, unix.EINVAL) {
-			return nil
-		}
+		programs, err := labtest.TCXPrograms(ifindex, hook)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, a := range attached.Programs {
-			names = append(names, "tcx "+programName(t, a.ID))
+		for _, id := range programs {
+			names = append(names, "tcx "+programName(t, id))
 		}
 	}
 	return names

@@ -9,6 +9,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+
+	"github.com/lazybpf/lazybpf/internal/lab/labtest"
 )
 
 // attached lists what is attached to the device: "tcx egress NAME", "filter
@@ -35,16 +37,13 @@ func (d *device) attached() []string {
 
 func (d *device) programs(direction string, hook ebpf.AttachType) []string {
 	d.t.Helper()
-	if !hasTCX(d.t) {
-		return nil
-	}
-	result, err := link.QueryPrograms(link.QueryOptions{Target: d.index, Attach: hook})
+	ids, err := labtest.TCXPrograms(d.index, hook)
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	var list []string
-	for _, attached := range result.Programs {
-		program, err := ebpf.NewProgramFromID(attached.ID)
+	for _, id := range ids {
+		program, err := ebpf.NewProgramFromID(id)
 		if err != nil {
 			d.t.Fatal(err)
 		}
