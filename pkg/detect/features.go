@@ -112,10 +112,14 @@ func probeTUN() error {
 
 // probeAtomics loads a program with an atomic fetch-and-and.
 func probeAtomics() error {
+	fetchAnd := asm.FetchAnd.Mem(asm.RFP, asm.R0, asm.DWord, -8)
+	// Package asm, as of v0.22.0, loses the operation on the way to the kernel,
+	// and what is left is an addition, which every kernel has.
+	fetchAnd.Constant = int64(asm.FetchAnd >> 8)
 	program, err := loadProbe(asm.Instructions{
 		asm.Mov.Imm(asm.R0, 0),
 		asm.StoreMem(asm.RFP, -8, asm.R0, asm.DWord),
-		asm.FetchAnd.Mem(asm.RFP, asm.R0, asm.DWord, -8),
+		fetchAnd,
 		asm.Return(),
 	})
 	if errors.Is(err, os.ErrPermission) {
