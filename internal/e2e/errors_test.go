@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -150,15 +149,7 @@ func needed(t *testing.T) map[string]int {
 	capabilities := map[string]int{
 		"CAP_BPF": unix.CAP_BPF, "CAP_NET_ADMIN": unix.CAP_NET_ADMIN, "CAP_NET_RAW": unix.CAP_NET_RAW,
 	}
-	var system unix.Utsname
-	if err := unix.Uname(&system); err != nil {
-		t.Fatal(err)
-	}
-	var major, minor int
-	if _, err := fmt.Sscanf(unix.ByteSliceToString(system.Release[:]), "%d.%d", &major, &minor); err != nil {
-		t.Fatal(err)
-	}
-	if major < 6 || major == 6 && minor < 18 { // its verifier does not get to the end of loops otherwise
+	if runningLinux(t).before(linux{6, 18}) { // its verifier does not get to the end of loops otherwise
 		capabilities["CAP_PERFMON"] = unix.CAP_PERFMON
 	}
 	return capabilities
