@@ -52,6 +52,9 @@ func TestTunnel(t *testing.T) {
 			if opts.Userspace && n.Kind() != WireGuardGo {
 				t.Errorf("made of %s WireGuard, asked for %s", n.Kind(), WireGuardGo)
 			}
+			if _, err := os.Stat("/sys/module/wireguard"); err == nil && !opts.Userspace && n.Kind() != Kernel {
+				t.Errorf("made of %s WireGuard, and the kernel has it", n.Kind())
+			}
 			for _, h := range []*Host{n.Here, n.There} {
 				if len(h.Name) > 10 {
 					t.Errorf("interface name %s is longer than 10 bytes", h.Name)
