@@ -31,6 +31,7 @@ type fakeDetector struct {
 // fakePeer is a peer's record, and what is held of the peer.
 type fakePeer struct {
 	prefixes []netip.Prefix
+	rules    []detect.Rule
 	gate     gate
 	waiting  uint64 // packets held, neither replayed nor dropped yet
 	activity detect.Activity
@@ -74,6 +75,13 @@ func (d *fakeDetector) SetPrefixes(id detect.ID, prefixes []netip.Prefix) error 
 		return d.refuse
 	}
 	return d.with(id, func(p *fakePeer) { p.prefixes = slices.Clone(prefixes) })
+}
+
+func (d *fakeDetector) SetRules(id detect.ID, rules []detect.Rule) error {
+	if err := detect.ValidateRules(rules); err != nil {
+		return err
+	}
+	return d.with(id, func(p *fakePeer) { p.rules = slices.Clone(rules) })
 }
 
 func (d *fakeDetector) Remove(id detect.ID) error {

@@ -35,6 +35,7 @@ var (
 type Detector interface {
 	Add(prefixes []netip.Prefix) (detect.ID, error)
 	SetPrefixes(id detect.ID, prefixes []netip.Prefix) error
+	SetRules(id detect.ID, rules []detect.Rule) error
 	Remove(id detect.ID) error
 	Arm(id detect.ID, hold bool) error
 	Open(id detect.ID) error

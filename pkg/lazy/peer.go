@@ -108,12 +108,16 @@ type Peer struct {
 	// one member wakes the others are opened as well, and none is parked while
 	// another is active: connecting or talked to, within its own threshold.
 	Groups []string
+	// Rules say what counts as activity, before those of the detector's
+	// interface: at most detect.MaxRules.
+	Rules []detect.Rule
 }
 
 // clone returns a copy that shares nothing, with each group once.
 func (p Peer) clone() Peer {
 	p.AllowedIPs = slices.Clone(p.AllowedIPs)
 	p.Groups = distinct(p.Groups)
+	p.Rules = slices.Clone(p.Rules)
 	return p
 }
 

@@ -3,6 +3,7 @@
 package lazy
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -59,6 +60,11 @@ func (m *Manager) add(config Peer) (*peer, error) {
 		return nil, err
 	}
 	id, err := m.detector.Add(config.AllowedIPs)
+	if err == nil && len(config.Rules) > 0 {
+		if err = m.detector.SetRules(id, config.Rules); err != nil {
+			err = errors.Join(err, m.detector.Remove(id))
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("peer %s: %w", config.Key, err)
 	}
@@ -76,7 +82,13 @@ func (m *Manager) UpdatePeer(config Peer) error {
 		if err := validPeer(config); err != nil {
 			return err
 		}
-		if err := m.detector.SetPrefixes(p.id, config.AllowedIPs); err != nil {
+		err := m.detector.SetRules(p.id, config.Rules)
+		if err == nil {
+			if err = m.detector.SetPrefixes(p.id, config.AllowedIPs); err != nil {
+				err = errors.Join(err, m.detector.SetRules(p.id, p.Rules))
+			}
+		}
+		if err != nil {
 			return fmt.Errorf("peer %s: %w", config.Key, err)
 		}
 		before := p.Groups
