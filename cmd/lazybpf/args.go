@@ -62,6 +62,14 @@ func optionalInterface(cmd *cobra.Command, args []string) error {
 	return noArgs(cmd, args[1:])
 }
 
+// first is the interface of optionalInterface; empty: none.
+func first(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0]
+}
+
 // interfaceAndPeers is IFACE PEER….
 func interfaceAndPeers(cmd *cobra.Command, args []string) error {
 	switch len(args) {
@@ -98,6 +106,27 @@ func (c *choice) Set(value string) error {
 }
 
 func (c *choice) Type() string { return strings.Join(c.words, "|") }
+
+// choices is a flag that is repeated, or given several words with commas.
+type choices struct {
+	values []string
+	words  []string
+}
+
+func (c *choices) String() string { return strings.Join(c.values, ",") }
+
+func (c *choices) Set(text string) error {
+	for value := range strings.SplitSeq(text, ",") {
+		one := choice{words: c.words}
+		if err := one.Set(value); err != nil {
+			return err
+		}
+		c.values = append(c.values, value)
+	}
+	return nil
+}
+
+func (c *choices) Type() string { return strings.Join(c.words, "|") }
 
 // duration is a flag whose value has a least one.
 type duration struct {

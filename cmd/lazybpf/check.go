@@ -25,13 +25,9 @@ do). With an interface, say also whether its peers could be managed. Nothing is 
 	}
 	bpffs := cmd.Flags().String("bpffs", defaultBPFFS, "`DIR` of the bpffs to pin maps in; empty: none")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		iface := ""
-		if len(args) > 0 {
-			iface = args[0]
-		}
 		table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 		runs := true
-		for _, f := range daemon.Check(iface, *bpffs) {
+		for _, f := range daemon.Check(first(args), *bpffs) {
 			fmt.Fprintf(table, "%s\t%s\t%s\n", f.Verdict, f.Name, f.Detail)
 			runs = runs && f.Verdict != daemon.Missing
 		}

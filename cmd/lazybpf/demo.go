@@ -11,6 +11,7 @@ import (
 
 	"github.com/lazybpf/lazybpf/internal/demo"
 	"github.com/lazybpf/lazybpf/internal/lab"
+	"github.com/lazybpf/lazybpf/internal/view"
 )
 
 func newDemoCommand() *cobra.Command {
@@ -35,7 +36,7 @@ func runDemo(cmd *cobra.Command, _ []string) error {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
 	var failure error
 	code, err := lab.Reexec(func() int {
-		failure = demo.Run(ctx, out, useColour(out))
+		failure = demo.Run(ctx, out, view.UseColour(out))
 		return exitDone
 	})
 	switch {

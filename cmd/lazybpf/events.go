@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lazybpf/lazybpf/internal/control"
+	"github.com/lazybpf/lazybpf/internal/view"
 )
 
 func newEventsCommand() *cobra.Command {
@@ -40,7 +41,7 @@ func newEventsCommand() *cobra.Command {
 }
 
 func writeEvent(w io.Writer, e control.Event) error {
-	line := fmt.Sprintf("%s  %s  %s -> %s", e.Time.Local().Format("15:04:05.000"), shortKey(e.PublicKey),
+	line := fmt.Sprintf("%s  %s  %s -> %s", e.Time.Local().Format("15:04:05.000"), view.ShortKey(e.PublicKey),
 		cmp.Or(e.From, "new"), cmp.Or(e.To, "gone"))
 	if e.Reason != "" {
 		line += "  " + e.Reason

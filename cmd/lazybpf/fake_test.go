@@ -4,9 +4,13 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/lazybpf/lazybpf/internal/control"
 )
@@ -18,7 +22,21 @@ type fakeDaemon struct {
 	peers  func(verb string, peers []string) ([]control.Result, error)
 }
 
-func (f fakeDaemon) Status(context.Context) (control.Status, error) { return f.status, nil }
+func (f fakeDaemon) Status(context.Context) (control.Status, error) {
+	status := f.status
+	status.Peers = slices.Clone(status.Peers)
+	return status, nil
+}
+
+// Resolve knows peers by their public keys alone.
+func (f fakeDaemon) Resolve(_ context.Context, peers []string) ([]string, error) {
+	for _, peer := range peers {
+		if !slices.ContainsFunc(f.status.Peers, func(p control.Peer) bool { return p.PublicKey == peer }) {
+			return nil, fmt.Errorf("%w: %s", control.ErrNoPeer, peer)
+		}
+	}
+	return peers, nil
+}
 
 func (f fakeDaemon) Events(ctx context.Context, send func(control.Event) error) error {
 	for _, e := range f.events {
@@ -46,8 +64,12 @@ func (f fakeDaemon) Include(_ context.Context, peers []string) ([]control.Result
 	return f.peers("include", peers)
 }
 
-// start serves on a path until the test ends.
-func (f fakeDaemon) start(t *testing.T, path string) {
+var clock = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func before(d time.Duration) *time.Time { return new(clock.Add(-d)) }
+
+// start serves on a path until the test ends or stop is called.
+func (f fakeDaemon) start(t *testing.T, path string) (stop func()) {
 	t.Helper()
 	l, err := control.Listen(path)
 	if err != nil {
@@ -56,12 +78,14 @@ func (f fakeDaemon) start(t *testing.T, path string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- control.Serve(ctx, l, f) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(stop)
+	return stop
 }
 
 // lazybpf runs a command line, and returns what a shell would see of it.

@@ -48,17 +48,23 @@ allowed IPs. If one of several is not found, nothing is done to any of them.`,
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		iface, peers := args[0], args[1:]
 		results, err := do(control.NewClient(socket(iface, *override)), cmd.Context(), peers)
-		switch {
-		case errors.Is(err, control.ErrNoPeer):
-			return fmt.Errorf("%w: `lazybpf status %s` shows all", err, iface)
-		case errors.Is(err, control.ErrAmbiguous):
-			return fmt.Errorf("%w: give more of its key", err)
-		case err != nil:
-			return err
+		if err != nil {
+			return explainPeer(err)
 		}
 		return writeResults(cmd.OutOrStdout(), results)
 	}
 	return cmd
+}
+
+// explainPeer says what to do about a name that is not that of one peer.
+func explainPeer(err error) error {
+	switch {
+	case errors.Is(err, control.ErrNoPeer):
+		return fmt.Errorf("%w: `lazybpf status` shows all", err)
+	case errors.Is(err, control.ErrAmbiguous):
+		return fmt.Errorf("%w: give more of its key", err)
+	}
+	return err
 }
 
 // writeResults writes a line for each peer that it went well for, and returns an error for the others.

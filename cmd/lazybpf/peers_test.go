@@ -37,7 +37,7 @@ func TestPeers(t *testing.T) {
 		{"include wg0 laptop", 0, "laptop: include, took 1.8ms\n", ""},
 		{"wake wg0 phone laptop tv", 1, "laptop: wake, took 1.8ms\n",
 			"lazybpf: phone: no handshake within 30s; tv: no handshake within 30s\n"},
-		{"wake wg0 laptop nobody", 1, "", "lazybpf: \"nobody\": no such peer: `lazybpf status wg0` shows all\n"},
+		{"wake wg0 laptop nobody", 1, "", "lazybpf: \"nobody\": no such peer: `lazybpf status` shows all\n"},
 		{"sleep wg0 AAAA", 1, "", "lazybpf: \"AAAA\": more than one peer matches: give more of its key\n"},
 	} {
 		code, stdout, stderr := lazybpf(t, test.line+" --control wg0.sock")

@@ -6,81 +6,127 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"os/signal"
 	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/lazybpf/lazybpf/internal/control"
+	"github.com/lazybpf/lazybpf/internal/view"
 )
 
 const watchInterval = time.Second
+
+// terminalPeers is how many peers a terminal is shown unasked.
+const terminalPeers = 200
 
 func newStatusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [IFACE]",
 		Short: "Show the peers of one interface, or of every one that is managed",
-		Long: `status shows each peer's state and traffic, the most recently active first. An idle peer is asleep
-and well: its next packet wakes it. Looking changes nothing.`,
+		Long: `Show each peer's state and traffic, the most recently active first. An idle peer is asleep and well: its next packet
+wakes it. Looking changes nothing.
+
+A terminal is shown as many columns as it has room for, and the 200 most recently active peers unless --all is given.
+Anything else, as a pipe or a file, gets all peers and columns with nothing cut; programs read -o json.`,
 		Example: `  lazybpf status
   lazybpf status wg0 --watch
-  lazybpf status wg0 -o json`,
+  lazybpf status wg0 --state connected --state connecting
+  lazybpf status wg0 --peer 10.0.0.2 -o json`,
 		Args:              optionalInterface,
 		ValidArgsFunction: completeInterface,
 	}
 	output := outputFlag(cmd, "table", "json")
 	override := controlFlag(cmd)
+	kinds := &choices{words: control.Kinds}
+	cmd.Flags().Var(kinds, "state", "only peers of this state; repeatable")
+	peers := cmd.Flags().StringArray("peer", nil, "only this `PEER`; repeatable")
+	all := cmd.Flags().Bool("all", false, "all peers, on a terminal too")
 	watch := cmd.Flags().Bool("watch", false, "show it again every second, until interrupted")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		write := writeTables
-		if *watch {
-			write = redrawTables
+	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		ctx, out := cmd.Context(), cmd.OutOrStdout()
+		filter := control.Filter{Kinds: kinds.values, Peers: *peers}
+		write := func(text string) error {
+			if *watch {
+				text += "\n"
+			}
+			_, err := io.WriteString(out, text)
+			return err
+		}
+		if _, _, terminal := view.Terminal(out); *watch && terminal && output.value == "table" {
+			screen, err := view.OpenScreen(out)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, screen.Close()) }()
+			write = screen.Show
 		}
 		show := func(ctx context.Context) error {
-			paths, err := statusSockets(control.Dir, args, *override)
+			clients, err := statusClients(control.Dir, args, *override, filter)
 			if err != nil {
 				return err
 			}
 			if output.value == "json" {
-				return copyAll(ctx, cmd.OutOrStdout(), paths)
+				return copyAll(ctx, out, clients)
 			}
-			statuses, err := askAll(ctx, paths)
+			statuses, err := askAll(ctx, clients)
 			if len(statuses) > 0 {
-				err = errors.Join(write(cmd.OutOrStdout(), statuses), err)
+				err = errors.Join(write(view.Statuses(statuses, tableOptions(out, *all))), err)
 			}
 			return err
 		}
-		if *watch {
-			return repeat(cmd.Context(), watchInterval, show)
+		if !*watch {
+			return show(ctx)
 		}
-		return show(cmd.Context())
+		resized := make(chan os.Signal, 1)
+		signal.Notify(resized, unix.SIGWINCH)
+		defer signal.Stop(resized)
+		return repeat(ctx, watchInterval, resized, show)
 	}
 	return cmd
 }
 
-// statusSockets returns the socket of the one interface that was named, or else all in dir.
-func statusSockets(dir string, args []string, override string) ([]string, error) {
-	if override != "" {
-		return []string{override}, nil
+func tableOptions(out io.Writer, all bool) view.Options {
+	width, _, terminal := view.Terminal(out)
+	o := view.Options{Now: time.Now(), Width: width, Colour: view.UseColour(out)}
+	if terminal && !all {
+		o.Peers = terminalPeers
 	}
-	if len(args) > 0 {
-		return []string{control.Path(args[0])}, nil
-	}
+	return o
+}
+
+// statusClients returns a client for the one interface that was named, or else for each that has a socket in dir.
+func statusClients(dir string, args []string, override string, filter control.Filter) ([]*control.Client, error) {
 	paths, err := filepath.Glob(filepath.Join(dir, "*.sock"))
-	if err == nil && len(paths) == 0 {
-		err = errors.New("no interface is managed: start with `lazybpf run IFACE`")
+	switch {
+	case override != "" || len(args) > 0:
+		paths = []string{socket(first(args), override)}
+	case err != nil:
+		return nil, err
+	case len(paths) == 0:
+		return nil, errors.New("no interface is managed: start with `lazybpf run IFACE`")
+	case len(paths) > 1 && len(filter.Peers) > 0:
+		return nil, usagef("%d interfaces are managed: name that of the peer, too", len(paths))
 	}
-	return paths, err
+	clients := make([]*control.Client, len(paths))
+	for i, path := range paths {
+		clients[i] = control.NewClient(path)
+		clients[i].Filter = filter
+	}
+	return clients, nil
 }
 
 // askAll returns the status of every daemon that answers, and the errors of those that do not.
-func askAll(ctx context.Context, paths []string) ([]control.Status, error) {
+func askAll(ctx context.Context, clients []*control.Client) ([]control.Status, error) {
 	var statuses []control.Status
 	var errs []error
-	for _, path := range paths {
-		status, err := control.NewClient(path).Status(ctx)
+	for _, client := range clients {
+		status, err := client.Status(ctx)
 		if err != nil {
-			errs = append(errs, err)
+			errs = append(errs, explainPeer(err))
 			continue
 		}
 		statuses = append(statuses, status)
@@ -89,19 +135,19 @@ func askAll(ctx context.Context, paths []string) ([]control.Status, error) {
 }
 
 // copyAll writes the status of every daemon that answers, one JSON object a line.
-func copyAll(ctx context.Context, w io.Writer, paths []string) error {
+func copyAll(ctx context.Context, w io.Writer, clients []*control.Client) error {
 	var errs []error
-	for _, path := range paths {
-		errs = append(errs, control.NewClient(path).CopyStatus(ctx, w))
+	for _, client := range clients {
+		errs = append(errs, explainPeer(client.CopyStatus(ctx, w)))
 	}
 	return errors.Join(errs...)
 }
 
-// repeat calls do until it fails or ctx is done, which is no error.
-func repeat(ctx context.Context, interval time.Duration, do func(context.Context) error) error {
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
+// repeat calls do each interval, and when again says so, until it fails or ctx is done, which is no error. Between two calls
+// is at least the time that three take: who watches many peers does not keep the machine busy.
+func repeat(ctx context.Context, interval time.Duration, again <-chan os.Signal, do func(context.Context) error) error {
 	for {
+		begin := time.Now()
 		err := do(ctx)
 		if ctx.Err() != nil {
 			return nil
@@ -109,10 +155,12 @@ func repeat(ctx context.Context, interval time.Duration, do func(context.Context
 		if err != nil {
 			return err
 		}
+		took := time.Since(begin)
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-time.After(max(interval-took, 3*took)):
+		case <-again:
 		}
 	}
 }

@@ -5,80 +5,149 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/lazybpf/lazybpf/internal/control"
+	"github.com/lazybpf/lazybpf/internal/view"
+	"github.com/lazybpf/lazybpf/internal/vt"
 )
 
-// openTerminal returns a terminal of some height, and its other end, where a person would look.
-func openTerminal(t *testing.T, rows uint16) (terminal, person *os.File) {
+// onTerminal runs lazybpf on a terminal of its own until the test ends.
+func onTerminal(t *testing.T, width, height int, line string, environment ...string) *vt.Program {
 	t.Helper()
-	open := func(path string) *os.File {
-		file, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { file.Close() })
-		return file
-	}
-	person = open("/dev/ptmx")
-	fd := int(person.Fd())
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	cmd := exec.Command("lazybpf", strings.Fields(line)...)
+	cmd.Env = append(os.Environ(), append([]string{"TERM=xterm-256color", "NO_COLOR=", "GORACE=atexit_sleep_ms=0"}, environment...)...)
+	p, err := vt.Start(cmd, width, height)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: 80}); err != nil {
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+// sees waits until all words are on the screen, which it returns.
+func sees(t *testing.T, p *vt.Program, words ...string) string {
+	t.Helper()
+	text, ok := p.Await(patience, func(text string) bool {
+		for _, word := range words {
+			if !strings.Contains(text, word) {
+				return false
+			}
+		}
+		return true
+	})
+	if !ok {
+		t.Fatalf("%q is not all on the screen:\n%s", words, text)
+	}
+	return text
+}
+
+// ends checks the exit code of a program, and that the terminal is as it was.
+func ends(t *testing.T, p *vt.Program, code int) {
+	t.Helper()
+	got, err := 0, p.Wait(patience)
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		got, err = exit.ExitCode(), nil
+	}
+	if err != nil || got != code {
+		t.Errorf("exit code %d, %v, want %d:\n%s", got, err, code, p.Text())
+	}
+	p.Look(func(s *vt.Screen, _ string) {
+		if s.Alternate || s.CursorHidden {
+			t.Errorf("the terminal is not as it was: alternate screen %v, cursor hidden %v", s.Alternate, s.CursorHidden)
+		}
+	})
+}
+
+// manyPeers is one that talks and n that sleep.
+func manyPeers(n int) control.Status {
+	s := control.Status{Interface: "wg0", Attach: "tcx", InactivityThreshold: "15m0s", Since: *before(0)}
+	s.Counts = control.Counts{Idle: n, Connected: 1}
+	s.Peers = []control.Peer{{
+		PublicKey: "TalkAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", State: control.StateConnected, AllowedIPs: []string{"10.0.0.2/32"},
+		LastTx: before(0), IdleIn: "14m58s", Wakes: 1, LastWake: &control.Wake{Reason: "egress", At: clock, Took: "1.8ms"},
+	}}
+	for i := range n {
+		s.Peers = append(s.Peers, control.Peer{PublicKey: fmt.Sprintf("%043d=", i), State: control.StateIdle, AllowedIPs: []string{}})
+	}
+	return s
+}
+
+func TestStatusOnTerminal(t *testing.T) {
+	t.Chdir(t.TempDir())
+	fakeDaemon{status: manyPeers(300)}.start(t, "wg0.sock")
+	for _, test := range []struct {
+		width  int
+		flags  string
+		lines  int
+		rest   bool
+		colour bool
+		env    string
+	}{
+		{80, "", terminalPeers + 5, true, true, "NO_COLOR="},
+		{80, "--all", 301 + 4, false, true, "NO_COLOR="},
+		{200, "", terminalPeers + 5, true, false, "NO_COLOR=1"},
+		{80, "--state connected", 1 + 5, false, false, "TERM=dumb"},
+	} {
+		p := onTerminal(t, test.width, 1000, "status wg0 --control wg0.sock "+test.flags, test.env)
+		ends(t, p, 0)
+		text := p.Text()
+		for line := range strings.Lines(text) {
+			if n := len([]rune(line)) - 1; n > test.width {
+				t.Errorf("%d characters on a terminal of %d: %s", n, test.width, line)
+			}
+		}
+		p.Look(func(_ *vt.Screen, raw string) {
+			if n := strings.Count(text, "\n"); n != test.lines || strings.Contains(text, "… 101 more: --all") != test.rest ||
+				strings.Contains(text, "ENDPOINT") != (test.width > 80) || strings.Contains(raw, view.Dim) != test.colour {
+				t.Errorf("%s %s: %d lines, want %d:\n%.1000q", test.flags, test.env, n, test.lines, raw)
+			}
+		})
+	}
+}
+
+func TestStatusWatchOnTerminal(t *testing.T) {
+	t.Chdir(t.TempDir())
+	fakeDaemon{status: manyPeers(300)}.start(t, "wg0.sock")
+	p := onTerminal(t, 80, 24, "status wg0 --watch --control wg0.sock")
+	text := sees(t, p, "wg0: attached", "TalkA")
+	if lines := strings.Split(text, "\n"); !strings.HasPrefix(lines[0], "wg0") || lines[23] != "… 182 more lines" {
+		t.Errorf("the screen is not filled from its first line to its last:\n%s", text)
+	}
+	p.Look(func(s *vt.Screen, _ string) {
+		if !s.Alternate || !s.CursorHidden {
+			t.Error("not on the alternate screen, or with a cursor")
+		}
+	})
+	if err := p.Resize(200, 10); err != nil {
 		t.Fatal(err)
 	}
-	return open(fmt.Sprintf("/dev/pts/%d", n)), person
-}
-
-func TestTerminal(t *testing.T) {
-	statuses := []control.Status{sampleStatus()}
-	for _, test := range []struct {
-		noColour string
-		colours  bool
-	}{{"", true}, {"1", false}} {
-		t.Setenv("NO_COLOR", test.noColour)
-		terminal, person := openTerminal(t, 10)
-		if err := redrawTables(terminal, statuses); err != nil {
-			t.Fatal(err)
-		}
-		terminal.Close()
-		seen, err := io.ReadAll(person)
-		if !errors.Is(err, unix.EIO) { // how the end of a closed terminal reads
-			t.Fatal(err)
-		}
-		text, cleared := strings.CutPrefix(string(seen), clearScreen)
-		if !cleared {
-			t.Errorf("the screen is not cleared: %q", text)
-		}
-		if strings.Contains(text, dim) != test.colours || strings.Contains(text, yellow) != test.colours {
-			t.Errorf("NO_COLOR=%s: %q", test.noColour, text)
-		}
-		if lines := strings.Count(text, "\n"); lines != 9 || !strings.HasSuffix(text, "more lines\r\n") {
-			t.Errorf("%d lines on a terminal of 10:\n%s", lines, text)
-		}
+	sees(t, p, "ENDPOINT", "egress 1.8ms", "… 196 more lines")
+	if err := p.Type("\x03"); err != nil {
+		t.Fatal(err)
+	}
+	ends(t, p, 0)
+	if text := p.Text(); strings.TrimSpace(text) != "" {
+		t.Errorf("it leaves on the screen:\n%s", text)
 	}
 }
 
-func TestCrop(t *testing.T) {
-	const text = "1\n2\n3\n4\n5\n"
-	for rows, want := range map[int]string{
-		0: text, 2: text, 6: text, 7: text,
-		5: "1\n2\n3\n… 2 more lines\n",
-		3: "1\n… 4 more lines\n",
-	} {
-		if got := crop(text, rows); got != want {
-			t.Errorf("%d rows: %q, want %q", rows, got, want)
-		}
+// TestStatusWatchEnds has a daemon that ends while it is watched.
+func TestStatusWatchEnds(t *testing.T) {
+	t.Chdir(t.TempDir())
+	stop := fakeDaemon{status: manyPeers(1)}.start(t, "wg0.sock")
+	p := onTerminal(t, 80, 24, "status wg0 --watch --control wg0.sock")
+	sees(t, p, "wg0: attached")
+	stop()
+	ends(t, p, 1)
+	if text := p.Text(); !strings.HasPrefix(text, "lazybpf: nobody listens on wg0.sock") || strings.Contains(text, "attached") {
+		t.Errorf("it leaves on the screen:\n%s", text)
 	}
 }

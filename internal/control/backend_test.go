@@ -4,6 +4,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"path/filepath"
 	"sync"
@@ -17,11 +18,23 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // fakeBackend answers with what its test gave it.
 type fakeBackend struct {
 	status func(context.Context) (Status, error)
+	keys   map[string]string // by what the peers are named
 	events func(context.Context, func(Event) error) error
 	peers  func(ctx context.Context, verb string, peers []string) ([]Result, error)
 }
 
 func (f fakeBackend) Status(ctx context.Context) (Status, error) { return f.status(ctx) }
+
+func (f fakeBackend) Resolve(_ context.Context, peers []string) (keys []string, err error) {
+	for _, peer := range peers {
+		key, ok := f.keys[peer]
+		if !ok {
+			return nil, fmt.Errorf("%w: %s", ErrNoPeer, peer)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
 
 func (f fakeBackend) Events(ctx context.Context, send func(Event) error) error {
 	return f.events(ctx, send)

@@ -22,6 +22,9 @@ import (
 // there is none, fs.ErrPermission for a user who may not ask, [ErrStopped] when the daemon breaks off, and ctx.Err() when
 // ctx is done.
 type Client struct {
+	// Filter chooses the peers of Status and CopyStatus.
+	Filter Filter
+
 	path string
 	http http.Client
 }
@@ -36,13 +39,13 @@ func NewClient(path string) *Client {
 // Status returns the interface and its peers, and changes nothing.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var status Status
-	err := c.call(ctx, http.MethodGet, "status", nil, &status)
+	err := c.call(ctx, http.MethodGet, "status"+c.Filter.query(), nil, &status)
 	return status, err
 }
 
 // CopyStatus writes the daemon's own JSON to w, in a third of the time that [Client.Status] and encoding it again take.
 func (c *Client) CopyStatus(ctx context.Context, w io.Writer) error {
-	body, err := c.do(ctx, http.MethodGet, "status", nil)
+	body, err := c.do(ctx, http.MethodGet, "status"+c.Filter.query(), nil)
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,8 @@ import (
 type Backend interface {
 	// Status changes nothing: no peer wakes because somebody looked. What it returns belongs to the caller.
 	Status(ctx context.Context) (Status, error)
+	// Resolve returns the public keys of peers.
+	Resolve(ctx context.Context, peers []string) (keys []string, err error)
 	// Events calls send for each change from now on, one call at a time, until ctx is done or send fails. A send lasts as
 	// long as its client is slow: it must hold up nobody else.
 	Events(ctx context.Context, send func(Event) error) error
@@ -84,7 +86,12 @@ func newHandler(b Backend) http.Handler {
 
 func serveStatus(b Backend) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		status, err := b.Status(r.Context())
+		filter, err := parseFilter(r.URL.Query())
+		if err != nil {
+			writeJSON(w, http.StatusBadRequest, &wireError{"request: " + err.Error(), "bad_request"})
+			return
+		}
+		status, err := filteredStatus(r.Context(), b, filter)
 		if err != nil {
 			writeError(w, r, err)
 			return

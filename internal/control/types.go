@@ -11,7 +11,13 @@ const (
 	StateConnected  = "connected"
 )
 
-// Status is one interface with all its peers. Durations, here and below, are text as [time.Duration.String] writes it.
+// KindPermanent is the [Peer.Kind] of a peer that never sleeps, whatever its state.
+const KindPermanent = "permanent"
+
+// Kinds are what a peer can be counted as, and a [Filter] can ask for.
+var Kinds = []string{StateIdle, StateConnecting, StateConnected, KindPermanent}
+
+// Status is one interface with its peers: all of them, or those that a [Filter] has let through. Durations, here and below, are text as [time.Duration.String] writes it.
 type Status struct {
 	Interface           string    `json:"interface"`
 	Attach              string    `json:"attach"` // "tcx" or "clsact"
@@ -21,7 +27,7 @@ type Status struct {
 	Peers               []Peer    `json:"peers"`
 }
 
-// Counts is how many peers there are of each kind. A permanent peer is counted as such and in no state.
+// Counts is how many peers the interface has of each kind, whatever the filter. A permanent peer is counted as such and in no state.
 type Counts struct {
 	Idle       int `json:"idle"`
 	Connecting int `json:"connecting"`
@@ -51,6 +57,14 @@ type Peer struct {
 	LastWake   *Wake      `json:"last_wake"` // nil: never woken
 	LastError  string     `json:"last_error"`
 	RetryAt    *time.Time `json:"retry_at"` // nil: not holding off
+}
+
+// Kind is what the peer is counted as: permanent, or else its state.
+func (p Peer) Kind() string {
+	if p.Permanent {
+		return KindPermanent
+	}
+	return p.State
 }
 
 // Wake is why a peer left idle, and how long it took to connect.

@@ -124,6 +124,19 @@ func uid(w lazy.Wake) *uint32 {
 	return &w.Event.UID
 }
 
+// Resolve says who is meant.
+func (b backend) Resolve(_ context.Context, names []string) ([]string, error) {
+	keys, err := b.resolveAll(names)
+	if err != nil {
+		return nil, err
+	}
+	texts := make([]string, len(keys))
+	for i, key := range keys {
+		texts[i] = key.String()
+	}
+	return texts, nil
+}
+
 // Events sends changes as they come.
 func (b backend) Events(ctx context.Context, send func(control.Event) error) error {
 	changes, err := b.manager.Subscribe()

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package view
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lazybpf/lazybpf/internal/control"
+)
+
+// ShortKey is enough of a public key to tell it from others, and to name it in a command.
+func ShortKey(key string) string {
+	return key[:min(len(key), 8)]
+}
+
+// Label is what a peer is called where there is little room.
+func Label(p *control.Peer) string {
+	return cmp.Or(p.Name, ShortKey(p.PublicKey))
+}
+
+// LastActivity is the zero time for a peer that had none.
+func LastActivity(p *control.Peer) time.Time {
+	var last time.Time
+	for _, t := range []*time.Time{p.LastTx, p.LastRx} {
+		if t != nil && t.After(last) {
+			last = *t
+		}
+	}
+	return last
+}
+
+// ByActivity orders peers from the most recently active to those that never were.
+func ByActivity(a, b *control.Peer) int {
+	return cmp.Or(LastActivity(b).Compare(LastActivity(a)),
+		cmp.Compare(Label(a), Label(b)), cmp.Compare(a.PublicKey, b.PublicKey))
+}
+
+// State is the word for a peer's state: a permanent one is called so unless something is wrong or under way.
+func State(p *control.Peer) string {
+	if p.State == control.StateConnected {
+		return p.Kind()
+	}
+	return p.State
+}
+
+// Colour is that of a peer's line. Red is for errors alone: who sleeps is well.
+func Colour(p *control.Peer) string {
+	switch p.State {
+	case control.StateIdle:
+		return Dim
+	case control.StateConnecting:
+		return Yellow
+	}
+	return ""
+}
+
+// Sleep says when a peer will sleep, or that it does.
+func Sleep(p *control.Peer) string {
+	switch {
+	case p.Permanent:
+		return "never"
+	case p.State == control.StateIdle:
+		return "asleep"
+	}
+	if d, err := time.ParseDuration(p.IdleIn); err == nil {
+		return "in " + span(d)
+	}
+	return "-"
+}
+
+// LastWake is why a peer woke, how long that took and whose packet it was, as much as there is room for.
+func LastWake(p *control.Peer, width int) string {
+	w := p.LastWake
+	if w == nil {
+		return "-"
+	}
+	words := slices.DeleteFunc([]string{w.Reason, w.Took, w.Flow}, func(word string) bool { return word == "" })
+	return Cut(strings.Join(words, " "), width)
+}
+
+// Failure says what kept a peer from being connected, and when it is tried again; empty if nothing did.
+func Failure(p *control.Peer, now time.Time) string {
+	if p.LastError == "" {
+		return ""
+	}
+	text := Label(p) + " could not connect: " + p.LastError
+	if p.RetryAt != nil {
+		text += "; it may try again in " + max(0, p.RetryAt.Sub(now)).Round(time.Second).String()
+	}
+	return text
+}

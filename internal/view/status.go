@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package view
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lazybpf/lazybpf/internal/control"
+)
+
+// Options say how to show a [control.Status].
+type Options struct {
+	Now    time.Time
+	Width  int // of a line, in characters; 0: as long as it takes, with nothing cut
+	Peers  int // how many at most; 0: all
+	Colour bool
+}
+
+func statusColumns(now time.Time) []column[*control.Peer] {
+	return []column[*control.Peer]{
+		{title: "PEER", least: 8, cell: func(p *control.Peer, width int) string {
+			if p.Name == "" && width > 0 { // the beginning of a key names a peer, but not with an ellipsis
+				return p.PublicKey[:min(len(p.PublicKey), width)]
+			}
+			if p.Name == "" {
+				return p.PublicKey
+			}
+			return Cut(p.Name, width)
+		}},
+		{title: "STATE", cell: func(p *control.Peer, _ int) string { return State(p) }},
+		{title: "ALLOWED IPS", rank: 1, least: 16, cell: func(p *control.Peer, width int) string { return prefixes(p.AllowedIPs, width) }},
+		{title: "ENDPOINT", rank: 7, least: 15, cell: func(p *control.Peer, width int) string {
+			if p.Endpoint == "" {
+				return "-"
+			}
+			return Cut(p.Endpoint, width)
+		}},
+		{title: "ACTIVITY", cell: func(p *control.Peer, _ int) string { return Ago(now, LastActivity(p)) }},
+		{title: "SLEEP", rank: 2, cell: func(p *control.Peer, _ int) string { return Sleep(p) }},
+		{title: "RX", rank: 4, right: true, cell: func(p *control.Peer, _ int) string { return Size(p.RxBytes) }},
+		{title: "TX", rank: 3, right: true, cell: func(p *control.Peer, _ int) string { return Size(p.TxBytes) }},
+		{title: "WAKES", rank: 5, right: true, cell: func(p *control.Peer, _ int) string { return strconv.FormatUint(p.Wakes, 10) }},
+		{title: "LAST WAKE", rank: 6, least: 14, cell: LastWake},
+	}
+}
+
+// Statuses is the [Status] of several interfaces.
+func Statuses(all []control.Status, o Options) string {
+	texts := make([]string, len(all))
+	for i, s := range all {
+		texts[i] = Status(s, o)
+	}
+	return strings.Join(texts, "\n")
+}
+
+// line is one of a text, with its colour; empty: the terminal's own.
+type line struct{ text, colour string }
+
+// Status is what `lazybpf status` shows of an interface: how many peers do what, then the peers, the most recently active
+// first, then what went wrong with them.
+func Status(s control.Status, o Options) string {
+	lines := []line{
+		{text: fmt.Sprintf("%s: attached by %s %s; peers sleep after %s without traffic",
+			s.Interface, s.Attach, Ago(o.Now, s.Since), trimDuration(s.InactivityThreshold))},
+		{text: Counts(s.Counts)},
+	}
+	c := s.Counts
+	if all := c.Idle + c.Connecting + c.Connected + c.Permanent; len(s.Peers) < all {
+		lines = append(lines, line{text: fmt.Sprintf("%s of these %s match", Count(len(s.Peers)), Count(all))})
+	}
+	if len(s.Peers) > 0 {
+		lines = append(lines, line{})
+		lines = append(lines, peerLines(s.Peers, o)...)
+	}
+	var b strings.Builder
+	for _, l := range lines {
+		for _, text := range wrap(l.text, o.Width) {
+			if o.Colour && l.colour != "" {
+				text = l.colour + text + Reset
+			}
+			b.WriteString(text + "\n")
+		}
+	}
+	return b.String()
+}
+
+// Counts is a line of how many peers do what.
+func Counts(c control.Counts) string {
+	return fmt.Sprintf("%s idle (asleep), %s connecting, %s connected, %s permanent",
+		Count(c.Idle), Count(c.Connecting), Count(c.Connected), Count(c.Permanent))
+}
+
+func peerLines(all []control.Peer, o Options) []line {
+	peers := make([]*control.Peer, len(all))
+	for i := range all {
+		peers[i] = &all[i]
+	}
+	slices.SortFunc(peers, ByActivity)
+	hidden := 0
+	if o.Peers > 0 && len(peers) > o.Peers {
+		hidden = len(peers) - o.Peers
+		peers = peers[:o.Peers]
+	}
+	table := fit(statusColumns(o.Now), peers, o.Width)
+	lines := []line{{text: table.titles()}}
+	for _, p := range peers {
+		lines = append(lines, line{table.row(p), Colour(p)})
+	}
+	if hidden > 0 {
+		lines = append(lines, line{fmt.Sprintf("… %s more: --all shows them, --state and --peer choose", Count(hidden)), Dim})
+	}
+	for _, p := range peers {
+		if text := Failure(p, o.Now); text != "" {
+			lines = append(lines, line{text, Red})
+		}
+	}
+	return lines
+}
