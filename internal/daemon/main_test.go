@@ -89,12 +89,15 @@ func expectKeepalive(t *testing.T, n *lab.Network, key lazy.Key, want time.Durat
 	soon(t, "keepalive "+want.String(), func() bool { return keepaliveOf(t, n, key) == want })
 }
 
+// patience is how long a test waits for what should happen soon. No test passes by it.
+const patience = 30 * time.Second
+
 // soon waits until something is true.
 func soon(t *testing.T, what string, isTrue func() bool) {
 	t.Helper()
 	for begin := time.Now(); !isTrue(); time.Sleep(time.Millisecond) {
-		if time.Since(begin) > 5*time.Second {
-			t.Fatalf("not within 5s: %s", what)
+		if time.Since(begin) > patience {
+			t.Fatalf("not within %s: %s", patience, what)
 		}
 	}
 }

@@ -28,14 +28,10 @@ func TestMain(m *testing.M) { lab.Main(m) }
 func TestDemo(t *testing.T) {
 	defer checkNothingLeft(t)
 	var out strings.Builder
-	begin := time.Now()
 	err := Run(t.Context(), &out, false)
 	t.Logf("\n%s", out.String())
 	if err != nil {
 		t.Fatal(err)
-	}
-	if took := time.Since(begin); took > 50*time.Second { // half as long on a CPU that nobody emulates
-		t.Errorf("it took %s", took)
 	}
 	if !strings.Contains(out.String(), "\n14 first packets: 0 lost, 0 doubled, 0 sent again by TCP\n") {
 		t.Error("it did not say that all is well")

@@ -19,7 +19,7 @@ import (
 )
 
 // patience is how long a test waits for what should happen at once.
-const patience = 5 * time.Second
+const patience = 30 * time.Second
 
 // device is a TUN device, with the test in WireGuard's place: it reads what
 // WireGuard would encrypt and writes what WireGuard would have decrypted. The
