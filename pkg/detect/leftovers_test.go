@@ -173,6 +173,9 @@ func (d *device) awaitPassing() {
 			d.t.Fatal(err)
 		}
 		if n, err := d.tun.Read(buffer); err == nil && data(buffer[:n]) == "passes" {
+			d.send(peer4(2), "the last")
+			for data(d.next()) != "the last" { // others that took their time
+			}
 			return
 		}
 	}
