@@ -71,6 +71,7 @@ type Detector struct {
 
 	mu                 sync.Mutex // guards what follows, and the records' memory
 	closed             bool
+	quiet              bool // nothing may be sent to events any more
 	tables             *tables
 	slots              []slot
 	free               []uint32 // slots without peer, the longest unused first
@@ -219,8 +220,8 @@ func (s *shared) close() error {
 		s.Programs.Close(), s.Events.Close(), s.Stats.Close(), s.Rules.Close())
 }
 
-// Events gives the events, in the order in which the packets came. It is
-// closed by Close.
+// Events gives the events, in the order in which the packets came, but for what
+// Arm says of packets that were on their way. It is closed by Close.
 func (d *Detector) Events() <-chan Event { return d.events }
 
 // Attached says which hook serves: "tcx", or "clsact" on kernels before 6.6.

@@ -75,7 +75,12 @@ func decodeEvent(record []byte, c clock) (Event, error) {
 // takes them the ring buffer fills up, and then the kernel side keeps the
 // peers armed: none is lost for good.
 func (d *Detector) readEvents(ring *ringbuf.Reader) {
-	defer close(d.events)
+	defer func() {
+		d.mu.Lock()
+		d.quiet = true
+		d.mu.Unlock()
+		close(d.events)
+	}()
 	var record ringbuf.Record
 	for {
 		err := ring.ReadInto(&record)
@@ -99,5 +104,22 @@ func (d *Detector) readEvents(ring *ringbuf.Reader) {
 		case <-d.closing:
 			return
 		}
+	}
+}
+
+// raise raises the event of a packet that waits before an armed gate. The
+// programs have not done so if the gate was armed while the packet was on its
+// way to the parking device, or if the ring buffer was full. With no room for
+// events the gate stays as it is, as in the programs. The caller holds d.mu.
+func (d *Detector) raise(r *bpfPeer, event Event) {
+	gate := loadGate(r)
+	woken := gate &^ bpfGateGATE_EGRESS
+	if gate == woken || d.quiet || !swapGate(r, gate, woken) {
+		return
+	}
+	select {
+	case d.events <- event:
+	default:
+		swapGate(r, woken, gate)
 	}
 }

@@ -112,6 +112,41 @@ func FuzzDecodeEvent(f *testing.F) {
 	})
 }
 
+// TestRaise raises events from here, with room for them and without, and once
+// nobody can take them.
+func TestRaise(t *testing.T) {
+	t.Parallel()
+	d := newRig(t, Options{})
+	raise := func(gate, want bpfGate) {
+		t.Helper()
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		r := bpfPeer{Gate: gate}
+		d.Detector.raise(&r, Event{ID: newID(1, 1)})
+		if r.Gate != want {
+			t.Errorf("gate %d is %d, want %d", gate, r.Gate, want)
+		}
+	}
+	const armed, woken, answered = bpfGateGATE_ARMED_HOLD, bpfGateGATE_WOKEN_HOLD, bpfGateGATE_HOLD
+	raise(armed, woken)
+	raise(woken, woken)
+	raise(answered, answered)
+	if events := d.raised(); len(events) != 1 || events[0].ID != newID(1, 1) {
+		t.Errorf("raised %+v, want one event", events)
+	}
+	for range cap(d.events) {
+		raise(armed, woken)
+	}
+	raise(armed, armed)
+	if events := d.raised(); len(events) != cap(d.events) {
+		t.Errorf("raised %d events, want %d", len(events), cap(d.events))
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	raise(armed, armed)
+}
+
 func TestClock(t *testing.T) {
 	c, err := newClock()
 	if err != nil {

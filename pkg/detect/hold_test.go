@@ -5,7 +5,9 @@ package detect
 import (
 	"fmt"
 	"net/netip"
+	"runtime"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +21,7 @@ func TestHold(t *testing.T) {
 		"opened without packets": holdNothing,
 		"armed again":            holdArmedAgain,
 		"armed again, to pass":   holdArmedToPass,
+		"armed on its way":       holdArmedOnItsWay,
 		"discarded":              holdDiscarded,
 		"removed":                holdRemoved,
 		"connection attempts":    holdSYN,
@@ -113,6 +116,7 @@ func holdNothing(w *tunnel) {
 func holdArmedAgain(w *tunnel) {
 	p := w.newHeld()
 	w.send(p.v4, "one")
+	w.park()
 	w.d.mustArm(p.id, true)
 	w.d.mustOpen(p.id)
 	w.dev.expect("one")
@@ -139,6 +143,40 @@ func holdArmedToPass(w *tunnel) {
 	w.dev.expect("one", "two", "three")
 	w.expectHeld(p, Activity{TxPackets: 3, Held: 2, Replayed: 2})
 	w.d.raised()
+}
+
+// holdArmedOnItsWay arms a peer that has answered while a packet to it is on the
+// parking device, for a waking that is over. It wakes the peer once more.
+func holdArmedOnItsWay(w *tunnel) {
+	p := w.newHeld()
+	resume := w.pause()
+	w.send(p.v4, "on its way", "and another")
+	w.d.nextEvent()
+	w.dev.answer(p.v4, "here I am")
+	for start := time.Now(); w.d.gate(p.id) != bpfGateGATE_DRAINING && time.Since(start) < patience; { // as openAnswered leaves it
+		runtime.Gosched()
+	}
+	before := time.Now()
+	w.d.mustArm(p.id, true)
+	resume()
+
+	got, other := w.d.nextEvent(), w.d.nextEvent()
+	if got.Direction == Ingress { // that of the answer, which came before or comes after
+		got, other = other, got
+	}
+	want := Event{
+		ID: p.id, Direction: Egress, Time: got.Time, UID: NoUID,
+		Flow: Flow{unix.IPPROTO_UDP, w.dev.host(p.v4), p.v4}, Length: header4 + 8 + len("on its way"),
+	}
+	if got != want || got.Time.Before(before) || other.Direction != Ingress {
+		w.t.Errorf("\ngot  %+v, %+v\nwant %+v", got, other, want)
+	}
+	if events := w.d.raised(); len(events) > 0 {
+		w.t.Errorf("raised %+v as well", events)
+	}
+	w.d.mustOpen(p.id)
+	w.dev.expect("on its way", "and another")
+	w.expectHeld(p, Activity{TxPackets: 2, RxPackets: 1, Held: 2, Replayed: 2})
 }
 
 func holdDiscarded(w *tunnel) {

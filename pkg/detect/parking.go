@@ -209,6 +209,9 @@ func (p *parking) accept(packet []byte) {
 	}
 	q, id := s.queue, newID(slot, s.generation)
 	hold := loadGate(r)&bpfGateGATE_HOLD != 0 && id != p.opened
+	if hold {
+		p.d.raise(r, Event{ID: id, Direction: Egress, Time: time.Now(), Flow: flow, Length: len(packet), UID: NoUID})
+	}
 	p.d.mu.Unlock()
 
 	held := heldPacket{bytes: packet, protocol: protocolOf(packet), at: time.Now()}

@@ -159,7 +159,9 @@ func (d *Detector) Remove(id ID) error {
 // Open, and both the next packet to the peer and, as long as none has come, the
 // next from it raise an event. A packet from the peer opens the gate by itself,
 // since WireGuard then has a session with it. What waits already goes on
-// waiting, with hold or without.
+// waiting, with hold or without. A packet that was on its way to its queue
+// raises the event when it gets there; the event then has the time of that, and
+// neither mark nor UID.
 //
 // Packets that do not wake, by a Rule, pass an armed gate as an open one. They
 // wait with the others once one of those has raised its event.
@@ -217,8 +219,7 @@ func (d *Detector) openGate(id ID, settle func(*parking, ID)) error {
 func (d *Detector) openAnswered(id ID) {
 	d.mu.Lock()
 	_, r, err := d.peer(id)
-	answered := err == nil && atomic.CompareAndSwapUint32((*uint32)(&r.Gate),
-		uint32(bpfGateGATE_HOLD), uint32(bpfGateGATE_DRAINING))
+	answered := err == nil && swapGate(r, bpfGateGATE_HOLD, bpfGateGATE_DRAINING)
 	d.mu.Unlock()
 	if answered {
 		_ = d.parking.do(func(p *parking) { p.release(id) }) // it fails once the parking is closed
@@ -277,6 +278,11 @@ func loadGate(r *bpfPeer) bpfGate {
 
 func storeGate(r *bpfPeer, gate bpfGate) {
 	atomic.StoreUint32((*uint32)(&r.Gate), uint32(gate))
+}
+
+// swapGate changes a gate that is as expected, and says whether it was.
+func swapGate(r *bpfPeer, from, to bpfGate) bool {
+	return atomic.CompareAndSwapUint32((*uint32)(&r.Gate), uint32(from), uint32(to))
 }
 
 // canonical returns the prefixes with host bits cleared, each once.
