@@ -28,6 +28,7 @@ least 4 characters), or an address inside its allowed IPs.`,
 	root.AddCommand(
 		newRunCommand(),
 		newStatusCommand(),
+		newTopCommand(),
 		newEventsCommand(),
 		newWakeCommand(),
 		newSleepCommand(),

@@ -83,10 +83,12 @@ func command(do func(s *script, args []string), usage string, least, most int) f
 const patience = 10 * time.Second
 
 // soon waits until something is true.
-func (s *script) soon(what string, isTrue func() bool) {
+func (s *script) soon(what string, isTrue func() bool) { soon(s, what, isTrue) }
+
+func soon(t interface{ Fatalf(string, ...any) }, what string, isTrue func() bool) {
 	for begin := time.Now(); !isTrue(); time.Sleep(25 * time.Millisecond) {
 		if time.Since(begin) > patience {
-			s.Fatalf("not within %s: %s", patience, what)
+			t.Fatalf("not within %s: %s", patience, what)
 		}
 	}
 }

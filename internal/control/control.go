@@ -3,8 +3,8 @@
 // Package control is how the commands talk to a running daemon: HTTP and JSON over a Unix socket that only its owner,
 // which is root, may open.
 //
-//	GET  /v1/status?state=…&peer=…        one [Status], with the peers of a [Filter]
-//	GET  /v1/events                       one [Event] a line, for as long as the client listens
+//	GET  /v1/status?state=…&peer=…&since=…   one [Status], with the peers of a [Filter]
+//	GET  /v1/events                          one [Event] a line, for as long as the client listens
 //	POST /v1/wake, sleep, exclude, include   {"peers": ["…"]}, answered by one [Result] for each peer
 //
 // The daemon gives a [Backend] to [Serve]; a command has the same methods on a [Client]. Errors cross the socket as

@@ -7,14 +7,15 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 )
 
 func TestFilter(t *testing.T) {
 	path, _ := serve(t, fakeBackend{
 		status: func(context.Context) (Status, error) {
 			return Status{Counts: Counts{Idle: 2, Connected: 1, Permanent: 1}, Peers: []Peer{
-				{PublicKey: "a", State: StateIdle},
-				{PublicKey: "b", State: StateIdle},
+				{PublicKey: "a", State: StateIdle, LastRx: new(start.Add(-time.Second)), LastWake: &Wake{At: start.Add(-time.Minute)}},
+				{PublicKey: "b", State: StateIdle, LastTx: new(start)},
 				{PublicKey: "c", State: StateConnected},
 				{PublicKey: "d", State: StateConnected, Permanent: true},
 			}}, nil
@@ -32,6 +33,10 @@ func TestFilter(t *testing.T) {
 		{Filter{Kinds: []string{KindPermanent, StateIdle}}, []string{"a", "b", "d"}},
 		{Filter{Peers: []string{"10.0.0.1", "fd00::3", "a"}}, []string{"a", "c"}},
 		{Filter{Peers: []string{"a+/=& "}}, []string{"d"}},
+		{Filter{Since: start.Add(-time.Second)}, []string{"a", "b", "c", "d"}},
+		{Filter{Since: start.In(time.FixedZone("", 3600))}, []string{"b", "c", "d"}},
+		{Filter{Since: start.Add(1)}, []string{"c", "d"}},
+		{Filter{Since: start.Add(1), Kinds: []string{StateIdle}}, nil},
 		{Filter{Kinds: []string{StateConnected}, Peers: []string{"a", "fd00::3"}}, []string{"c"}},
 	} {
 		client := NewClient(path)

@@ -64,8 +64,8 @@ func span(d time.Duration) string {
 	}
 }
 
-// trimDuration makes 15m0s and 1h0m0s of [time.Duration.String] 15m and 1h.
-func trimDuration(text string) string {
+// TrimDuration makes 15m0s and 1h0m0s of [time.Duration.String] 15m and 1h.
+func TrimDuration(text string) string {
 	if strings.HasSuffix(text, "m0s") {
 		text = strings.TrimSuffix(text, "0s")
 	}

@@ -4,8 +4,6 @@ package view
 
 import (
 	"cmp"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/lazybpf/lazybpf/internal/control"
@@ -20,6 +18,42 @@ func ShortKey(key string) string {
 func Label(p *control.Peer) string {
 	return cmp.Or(p.Name, ShortKey(p.PublicKey))
 }
+
+// The functions below are for cells of a table: as much as there is room for in width characters; 0 is no limit.
+
+// Name is what a peer is called, or its key.
+func Name(p *control.Peer, width int) string {
+	if p.Name == "" && width > 0 {
+		// The beginning of a key names the peer in a command; with an ellipsis it would not.
+		return p.PublicKey[:min(len(p.PublicKey), width)]
+	}
+	return Cut(cmp.Or(p.Name, p.PublicKey), width)
+}
+
+// AllowedIPs is as many of them as there is room for, and how many more there are.
+func AllowedIPs(p *control.Peer, width int) string { return prefixes(p.AllowedIPs, width) }
+
+// Endpoint is a dash for a peer that has none.
+func Endpoint(p *control.Peer, width int) string { return Cut(cmp.Or(p.Endpoint, "-"), width) }
+
+// LastWake is why a peer woke, how long that took and whose packet it was.
+func LastWake(p *control.Peer, width int) string {
+	w := p.LastWake
+	if w == nil {
+		return "-"
+	}
+	text := w.Reason
+	if w.Took != "" {
+		text += " " + w.Took
+	}
+	if w.Flow != "" && (width == 0 || width-len(text) > leastFlow) {
+		text += " " + w.Flow
+	}
+	return Cut(text, width)
+}
+
+// leastFlow is what of a flow says anything.
+const leastFlow = len("tcp 192.0.2.1")
 
 // LastActivity is the zero time for a peer that had none.
 func LastActivity(p *control.Peer) time.Time {
@@ -69,16 +103,6 @@ func Sleep(p *control.Peer) string {
 		return "in " + span(d)
 	}
 	return "-"
-}
-
-// LastWake is why a peer woke, how long that took and whose packet it was, as much as there is room for.
-func LastWake(p *control.Peer, width int) string {
-	w := p.LastWake
-	if w == nil {
-		return "-"
-	}
-	words := slices.DeleteFunc([]string{w.Reason, w.Took, w.Flow}, func(word string) bool { return word == "" })
-	return Cut(strings.Join(words, " "), width)
 }
 
 // Failure says what kept a peer from being connected, and when it is tried again; empty if nothing did.

@@ -20,31 +20,18 @@ type Options struct {
 	Colour bool
 }
 
-func statusColumns(now time.Time) []column[*control.Peer] {
-	return []column[*control.Peer]{
-		{title: "PEER", least: 8, cell: func(p *control.Peer, width int) string {
-			if p.Name == "" && width > 0 { // the beginning of a key names a peer, but not with an ellipsis
-				return p.PublicKey[:min(len(p.PublicKey), width)]
-			}
-			if p.Name == "" {
-				return p.PublicKey
-			}
-			return Cut(p.Name, width)
-		}},
-		{title: "STATE", cell: func(p *control.Peer, _ int) string { return State(p) }},
-		{title: "ALLOWED IPS", rank: 1, least: 16, cell: func(p *control.Peer, width int) string { return prefixes(p.AllowedIPs, width) }},
-		{title: "ENDPOINT", rank: 7, least: 15, cell: func(p *control.Peer, width int) string {
-			if p.Endpoint == "" {
-				return "-"
-			}
-			return Cut(p.Endpoint, width)
-		}},
-		{title: "ACTIVITY", cell: func(p *control.Peer, _ int) string { return Ago(now, LastActivity(p)) }},
-		{title: "SLEEP", rank: 2, cell: func(p *control.Peer, _ int) string { return Sleep(p) }},
-		{title: "RX", rank: 4, right: true, cell: func(p *control.Peer, _ int) string { return Size(p.RxBytes) }},
-		{title: "TX", rank: 3, right: true, cell: func(p *control.Peer, _ int) string { return Size(p.TxBytes) }},
-		{title: "WAKES", rank: 5, right: true, cell: func(p *control.Peer, _ int) string { return strconv.FormatUint(p.Wakes, 10) }},
-		{title: "LAST WAKE", rank: 6, least: 14, cell: LastWake},
+func statusColumns(now time.Time) []Column[*control.Peer] {
+	return []Column[*control.Peer]{
+		{Title: "PEER", Least: 8, Cell: Name},
+		{Title: "STATE", Cell: func(p *control.Peer, _ int) string { return State(p) }},
+		{Title: "ALLOWED IPS", Rank: 1, Least: 16, Cell: AllowedIPs},
+		{Title: "ENDPOINT", Rank: 7, Least: 15, Cell: Endpoint},
+		{Title: "ACTIVITY", Cell: func(p *control.Peer, _ int) string { return Ago(now, LastActivity(p)) }},
+		{Title: "SLEEP", Rank: 2, Cell: func(p *control.Peer, _ int) string { return Sleep(p) }},
+		{Title: "RX", Rank: 4, Right: true, Cell: func(p *control.Peer, _ int) string { return Size(p.RxBytes) }},
+		{Title: "TX", Rank: 3, Right: true, Cell: func(p *control.Peer, _ int) string { return Size(p.TxBytes) }},
+		{Title: "WAKES", Rank: 5, Right: true, Cell: func(p *control.Peer, _ int) string { return strconv.FormatUint(p.Wakes, 10) }},
+		{Title: "LAST WAKE", Rank: 6, Least: 14, Cell: LastWake},
 	}
 }
 
@@ -65,7 +52,7 @@ type line struct{ text, colour string }
 func Status(s control.Status, o Options) string {
 	lines := []line{
 		{text: fmt.Sprintf("%s: attached by %s %s; peers sleep after %s without traffic",
-			s.Interface, s.Attach, Ago(o.Now, s.Since), trimDuration(s.InactivityThreshold))},
+			s.Interface, s.Attach, Ago(o.Now, s.Since), TrimDuration(s.InactivityThreshold))},
 		{text: Counts(s.Counts)},
 	}
 	c := s.Counts
@@ -105,10 +92,10 @@ func peerLines(all []control.Peer, o Options) []line {
 		hidden = len(peers) - o.Peers
 		peers = peers[:o.Peers]
 	}
-	table := fit(statusColumns(o.Now), peers, o.Width)
-	lines := []line{{text: table.titles()}}
+	table := Fit(statusColumns(o.Now), peers, o.Width)
+	lines := []line{{text: table.Titles()}}
 	for _, p := range peers {
-		lines = append(lines, line{table.row(p), Colour(p)})
+		lines = append(lines, line{table.Row(p), Colour(p)})
 	}
 	if hidden > 0 {
 		lines = append(lines, line{fmt.Sprintf("… %s more: --all shows them, --state and --peer choose", Count(hidden)), Dim})

@@ -156,7 +156,7 @@ func TestTrimDuration(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		10 * time.Second: "10s", 15 * time.Minute: "15m", 100 * time.Second: "1m40s", time.Hour: "1h", 80 * time.Minute: "1h20m",
 	} {
-		if got := trimDuration(d.String()); got != want {
+		if got := TrimDuration(d.String()); got != want {
 			t.Errorf("%s: %q, want %q", d, got, want)
 		}
 	}

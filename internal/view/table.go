@@ -12,34 +12,36 @@ import (
 // gap is what stands between two columns.
 const gap = "  "
 
-// column is one of a table of Ts.
-type column[T any] struct {
-	title string
-	right bool // aligned to the right, for numbers
-	// rank is how soon it goes where there is no room for all: the highest first. Columns of rank 0 stay.
-	rank int
-	// least is what its cells can be cut to. 0: they are always whole.
-	least int
-	// cell may be longer than width only if the column's cells are always whole. A width of 0 is no limit.
-	cell func(row T, width int) string
+// Column is one of a table of Ts.
+type Column[T any] struct {
+	Title string
+	Right bool // aligned to the right, for numbers
+	// Wide is how wide it is whatever its cells, so that it does not change all the time where they do.
+	Wide int
+	// Rank is how soon it goes where there is no room for all: the highest first. Columns of rank 0 stay.
+	Rank int
+	// Least is what its cells can be cut to. 0: they are always whole.
+	Least int
+	// Cell may be longer than width only if the column's cells are always whole. A width of 0 is no limit.
+	Cell func(row T, width int) string
 }
 
-// table is columns that were given their widths.
-type table[T any] struct {
-	columns []column[T]
+// Table is columns that were given their widths.
+type Table[T any] struct {
+	columns []Column[T]
 	widths  []int
 	limit   int // of a line; 0: none
 }
 
-// fit chooses columns and widths for rows so that a line has at most limit characters, if columns of rank 0 allow it. What
+// Fit chooses columns and widths for rows so that a line has at most limit characters, if columns of rank 0 allow it. What
 // room is left is shared out evenly. A limit of 0 is none.
-func fit[T any](columns []column[T], rows []T, limit int) table[T] {
-	t := table[T]{columns: slices.Clone(columns), limit: limit}
+func Fit[T any](columns []Column[T], rows []T, limit int) Table[T] {
+	t := Table[T]{columns: slices.Clone(columns), limit: limit}
 	whole := make([]int, len(columns)) // widths, as are those of t
 	for i, c := range columns {
-		whole[i] = len(c.title)
+		whole[i] = max(len(c.Title), c.Wide)
 		for _, row := range rows {
-			whole[i] = max(whole[i], utf8.RuneCountInString(c.cell(row, 0)))
+			whole[i] = max(whole[i], utf8.RuneCountInString(c.Cell(row, 0)))
 		}
 	}
 	if limit == 0 {
@@ -48,18 +50,18 @@ func fit[T any](columns []column[T], rows []T, limit int) table[T] {
 	}
 	for i, c := range columns {
 		t.widths = append(t.widths, whole[i])
-		if c.least > 0 {
-			t.widths[i] = min(whole[i], max(c.least, len(c.title)))
+		if c.Least > 0 {
+			t.widths[i] = min(whole[i], max(c.Least, len(c.Title)))
 		}
 	}
 	for t.width() > limit {
 		last := 0
 		for i, c := range t.columns {
-			if c.rank > t.columns[last].rank {
+			if c.Rank > t.columns[last].Rank {
 				last = i
 			}
 		}
-		if t.columns[last].rank == 0 {
+		if t.columns[last].Rank == 0 {
 			break
 		}
 		t.columns = slices.Delete(t.columns, last, last+1)
@@ -80,7 +82,7 @@ func fit[T any](columns []column[T], rows []T, limit int) table[T] {
 }
 
 // width is that of a line.
-func (t table[T]) width() int {
+func (t Table[T]) width() int {
 	sum := len(gap) * (len(t.widths) - 1)
 	for _, w := range t.widths {
 		sum += w
@@ -88,19 +90,21 @@ func (t table[T]) width() int {
 	return sum
 }
 
-func (t table[T]) titles() string {
-	return t.line(func(c column[T], _ int) string { return c.title })
+// Titles is the table's first line.
+func (t Table[T]) Titles() string {
+	return t.line(func(c Column[T], _ int) string { return c.Title })
 }
 
-func (t table[T]) row(row T) string {
-	return t.line(func(c column[T], width int) string { return c.cell(row, width) })
+// Row is the line of one row.
+func (t Table[T]) Row(row T) string {
+	return t.line(func(c Column[T], width int) string { return c.Cell(row, width) })
 }
 
-func (t table[T]) line(cell func(c column[T], width int) string) string {
+func (t Table[T]) line(cell func(c Column[T], width int) string) string {
 	padded := make([]string, len(t.columns))
 	for i, c := range t.columns {
 		width := -t.widths[i]
-		if c.right {
+		if c.Right {
 			width = t.widths[i]
 		}
 		padded[i] = fmt.Sprintf("%*s", width, cell(c, t.widths[i]))
