@@ -41,8 +41,8 @@ PEER is a public key, a unique prefix of one (at least 4 characters), or an addr
 allowed IPs. If one of several is not found, nothing is done to any of them.`,
 		Example: fmt.Sprintf("  lazybpf %s wg0 10.0.0.2\n  lazybpf %[1]s wg0 10.0.0.2 fd00::2", verb),
 		Args:    interfaceAndPeers,
-		// Sockets do not tell peers: only the interface is completed.
-		ValidArgsFunction: completeInterface,
+
+		ValidArgsFunction: completeInterfaceAndPeers,
 	}
 	override := controlFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

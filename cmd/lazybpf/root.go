@@ -40,6 +40,7 @@ least 4 characters), or an address inside its allowed IPs.`,
 		newCompletionCommand(),
 		newVersionCommand(),
 	)
+	completeChoices(root)
 	return root
 }
 
@@ -48,6 +49,8 @@ func newHelpCommand() *cobra.Command {
 		Use:     "help [COMMAND]",
 		Short:   "Explain a command",
 		Example: "  lazybpf help status",
+
+		ValidArgsFunction: completeCommand,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			target, rest, err := cmd.Root().Find(args)
 			if err != nil {

@@ -44,6 +44,7 @@ Anything else, as a pipe or a file, gets all peers and columns with nothing cut;
 	kinds := &choices{words: control.Kinds}
 	cmd.Flags().Var(kinds, "state", "only peers of this state; repeatable")
 	peers := cmd.Flags().StringArray("peer", nil, "only this `PEER`; repeatable")
+	_ = cmd.RegisterFlagCompletionFunc("peer", completePeer) // the flag is there
 	all := cmd.Flags().Bool("all", false, "all peers, on a terminal too")
 	watch := cmd.Flags().Bool("watch", false, "show it again every second, until interrupted")
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
