@@ -75,29 +75,6 @@ func TestHelp(t *testing.T) {
 	})
 }
 
-// TestExamples checks that each command line in an example is one that its command accepts.
-func TestExamples(t *testing.T) {
-	forEachCommand(newRootCommand(), func(cmd *cobra.Command) {
-		for line := range strings.Lines(cmd.Example) {
-			line, _, _ = strings.Cut(line, "|")
-			args := strings.Fields(line)
-			if len(args) == 0 || args[0] != "lazybpf" {
-				continue
-			}
-			target, rest, err := newRootCommand().Find(args[1:])
-			if err == nil {
-				err = target.ParseFlags(rest)
-			}
-			if err == nil {
-				err = target.ValidateArgs(target.Flags().Args())
-			}
-			if err != nil {
-				t.Errorf("%s: %v", strings.TrimSpace(line), err)
-			}
-		}
-	})
-}
-
 func forEachCommand(cmd *cobra.Command, do func(*cobra.Command)) {
 	do(cmd)
 	for _, child := range cmd.Commands() {
