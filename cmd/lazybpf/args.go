@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -162,6 +163,22 @@ func (c count) Set(text string) error {
 }
 
 func (count) Type() string { return "number" }
+
+// rate is a flag whose value is a number of times a second.
+type rate struct{ value *float64 }
+
+func (r rate) String() string { return strconv.FormatFloat(*r.value, 'g', -1, 64) }
+
+func (r rate) Set(text string) error {
+	value, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(value >= 0) || math.IsInf(value, 0) {
+		return errors.New("must be a number, 0 or more")
+	}
+	*r.value = value
+	return nil
+}
+
+func (rate) Type() string { return "number" }
 
 // outputFlag is -o: the first of the formats is the default.
 func outputFlag(cmd *cobra.Command, formats ...string) *choice {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -63,6 +64,8 @@ func (f fakeDaemon) Exclude(_ context.Context, peers []string) ([]control.Result
 func (f fakeDaemon) Include(_ context.Context, peers []string) ([]control.Result, error) {
 	return f.peers("include", peers)
 }
+
+func (f fakeDaemon) Reload(context.Context) error { return errors.New("it is a fake") }
 
 var clock = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 

@@ -3,36 +3,14 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
-	"time"
 
-	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
-	"github.com/lazybpf/lazybpf/internal/config"
 	"github.com/lazybpf/lazybpf/internal/daemon"
-	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
-// configDir holds the files of interfaces, IFACE.toml each.
-const configDir = "/etc/lazybpf"
-
-// defaultBPFFS is where bpffs is mounted on most machines.
-const defaultBPFFS = "/sys/fs/bpf"
-
-var wakeModes = map[string]lazy.WakeMode{"pass": lazy.WakePass, "hold": lazy.WakeHold}
-
 func newRunCommand() *cobra.Command {
-	options := daemon.Options{
-		InactivityThreshold: lazy.DefaultThreshold,
-		OpenTimeout:         lazy.DefaultOpenTimeout,
-		MaxOpens:            lazy.DefaultMaxOpens,
-	}
 	cmd := &cobra.Command{
 		Use:   "run IFACE",
 		Short: "Manage the peers of a WireGuard interface",
@@ -41,39 +19,29 @@ or SIGTERM. Peers with a handshake in the last 180 seconds start connected, the 
 the interface, changed or removed meanwhile are noticed within 5 seconds. At the end every peer has its keepalive back.
 
 Each flag can also be set in the environment (LAZYBPF_MAX_OPENS for --max-opens) and, without its dashes, in the
-configuration file. A flag beats the environment, which beats the file.`,
+configuration file. A flag beats the environment, which beats the file. The file has more: names, endpoints and hooks of
+single peers, and what counts as activity. SIGHUP has it read again, as lazybpf reload does.
+
+Endpoints that /etc/wireguard/IFACE.conf gives by the name of a host are looked up each time that their peer wakes.`,
 		Example: `  lazybpf run wg0
-  lazybpf run wg0 --inactivity-threshold 5m --exclude 10.0.0.1`,
+  lazybpf run wg0 --inactivity-threshold 5m --exclude 10.0.0.1
+  lazybpf run wg0 --check-config`,
 		Args:              oneInterface,
 		ValidArgsFunction: completeInterface,
 	}
-	flags := cmd.Flags()
-	flags.String("config", "", "`FILE` of settings (default \""+configDir+"/IFACE.toml\" if there is one)")
-	wake := &choice{value: "pass", words: []string{"pass", "hold"}}
-	format := &choice{value: "text", words: []string{"text", "json"}}
-	level := &choice{value: "info", words: []string{"error", "warn", "info", "debug"}}
-	flags.Var(duration{&options.InactivityThreshold, lazy.MinThreshold}, "inactivity-threshold",
-		"how long a peer is silent before it is put to sleep; at least "+lazy.MinThreshold.String())
-	flags.Var(wake, "wake", "what happens to the packet that wakes a peer")
-	flags.StringSliceVar(&options.Exclude, "exclude", nil, "`PEER` that never sleeps; repeatable")
-	flags.Var(duration{&options.OpenTimeout, time.Millisecond}, "open-timeout", "how long opening a peer may take")
-	flags.Var(count{&options.MaxOpens}, "max-opens", "how many peers are opened at once")
-	flags.StringVar(&options.Control, "control", "", "`PATH` of the socket for commands (default \""+socket("IFACE", "")+"\")")
-	flags.StringVar(&options.BPFFS, "bpffs", defaultBPFFS, "`DIR` of the bpffs to pin maps in; empty: none")
-	flags.Var(level, "log-level", "how much to log")
-	flags.Var(format, "log-format", "how to log")
-
+	cmd.Flags().AddFlagSet(newSettings().flags)
+	check := cmd.Flags().Bool("check-config", false, "only say whether the settings are good")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		options.Interface = args[0]
-		if err := loadSettings(flags, options.Interface); err != nil {
+		read := func() (daemon.Options, error) { return load(args[0], cmd.Flags(), cmd.ErrOrStderr()) }
+		options, err := read()
+		if err != nil {
 			return err
 		}
-		options.Control = socket(options.Interface, options.Control)
-		options.Wake = wakeModes[wake.value]
-		var err error
-		if options.Log, err = newLogger(cmd.ErrOrStderr(), level.value, format.value); err != nil {
-			return err
+		if *check {
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: the settings are good\n", args[0])
+			return nil
 		}
+		options.Read = read
 		d, err := daemon.New(options)
 		if err != nil {
 			return err
@@ -81,43 +49,6 @@ configuration file. A flag beats the environment, which beats the file.`,
 		return d.Run(cmd.Context())
 	}
 	return cmd
-}
-
-// loadSettings sets the flags that were not given.
-func loadSettings(flags *pflag.FlagSet, iface string) error {
-	if err := config.FromEnvironment(flags); err != nil {
-		return usageError{err}
-	}
-	path := flags.Lookup("config").Value.String()
-	if path == "" {
-		path = filepath.Join(configDir, iface+".toml")
-		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-			return nil
-		}
-	}
-	var keys []string
-	flags.VisitAll(func(f *pflag.Flag) {
-		if f.Name != "config" && f.Name != "help" {
-			keys = append(keys, f.Name)
-		}
-	})
-	return config.FromFile(flags, path, keys)
-}
-
-func newLogger(out io.Writer, level, format string) (*logrus.Logger, error) {
-	log := logrus.New()
-	log.SetOutput(out)
-	parsed, err := logrus.ParseLevel(level)
-	if err != nil {
-		return nil, err
-	}
-	log.SetLevel(parsed)
-	if format == "json" {
-		log.SetFormatter(&logrus.JSONFormatter{TimestampFormat: time.RFC3339Nano})
-	} else {
-		log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true})
-	}
-	return log, nil
 }
 
 func newRestoreCommand() *cobra.Command {

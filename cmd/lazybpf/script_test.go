@@ -275,7 +275,7 @@ func member(of any, key string) any {
 
 // sendSignal sends a signal to the one background command that has the word in its command line.
 func sendSignal(s *script, args []string) {
-	signals := map[string]syscall.Signal{"TERM": unix.SIGTERM, "INT": unix.SIGINT, "KILL": unix.SIGKILL}
+	signals := map[string]syscall.Signal{"TERM": unix.SIGTERM, "INT": unix.SIGINT, "KILL": unix.SIGKILL, "HUP": unix.SIGHUP}
 	number, ok := signals[args[0]]
 	if !ok {
 		s.Fatalf("no signal %s here", args[0])

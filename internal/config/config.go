@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package config sets a command's flags from the environment and a file: a
-// flag that was given beats the environment, which beats the file.
+// flag that was given beats the environment, which beats the file. The file
+// has what no flag can say, too: what is to be done with each peer.
 package config
 
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
-	"slices"
 	"strings"
 
-	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/pflag"
 )
 
@@ -35,36 +33,6 @@ func FromEnvironment(flags *pflag.FlagSet) error {
 		}
 	})
 	return errors.Join(errs...)
-}
-
-// FromFile sets the flags that neither were given nor had a variable. The file
-// is TOML, its keys are the names of those flags that may stand in it.
-func FromFile(flags *pflag.FlagSet, path string, keys []string) error {
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("configuration: %w", err)
-	}
-	var values map[string]any
-	if err := toml.Unmarshal(content, &values); err != nil {
-		var at *toml.DecodeError
-		if errors.As(err, &at) {
-			row, column := at.Position()
-			return fmt.Errorf("configuration: %s:%d:%d: %w", path, row, column, err)
-		}
-		return fmt.Errorf("configuration: %s: %w", path, err)
-	}
-	for _, key := range slices.Sorted(maps.Keys(values)) {
-		if !slices.Contains(keys, key) {
-			return fmt.Errorf("configuration: %s: unknown key %q: there are %s", path, key, strings.Join(keys, ", "))
-		}
-		if flags.Changed(key) {
-			continue
-		}
-		if err := set(flags, key, values[key]); err != nil {
-			return fmt.Errorf("configuration: %s: %s = %v: %w", path, key, values[key], err)
-		}
-	}
-	return nil
 }
 
 // set sets a flag to a value of a file: text, a whole number where the flag is

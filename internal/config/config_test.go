@@ -27,6 +27,12 @@ func newFlags() *pflag.FlagSet {
 // keys are those of the flags that may stand in a file.
 var keys = []string{"control", "exclude", "max-opens", "open-timeout"}
 
+// fromFile is FromFile without the policy.
+func fromFile(flags *pflag.FlagSet, path string) error {
+	_, err := FromFile(flags, path, keys)
+	return err
+}
+
 // values are what the flags have been set to, like "control=/run/x max-opens=3".
 func values(flags *pflag.FlagSet) string {
 	var set []string
@@ -62,7 +68,7 @@ func TestPrecedence(t *testing.T) {
 				t.Setenv("LAZYBPF_MAX_OPENS", test.environment)
 			}
 			flags := newFlags()
-			err := errors.Join(flags.Parse(strings.Fields(test.flags)), FromEnvironment(flags), FromFile(flags, file(t, test.file), keys))
+			err := errors.Join(flags.Parse(strings.Fields(test.flags)), FromEnvironment(flags), fromFile(flags, file(t, test.file)))
 			if got := values(flags); got != test.want || err != nil {
 				t.Errorf("%+v: set to %q, %v", test, got, err)
 			}
@@ -74,7 +80,7 @@ func TestPrecedence(t *testing.T) {
 func TestListsAreReplaced(t *testing.T) {
 	t.Setenv("LAZYBPF_EXCLUDE", "b,c")
 	flags := newFlags()
-	if err := errors.Join(FromEnvironment(flags), FromFile(flags, file(t, "exclude = ['d']"), keys)); err != nil {
+	if err := errors.Join(FromEnvironment(flags), fromFile(flags, file(t, "exclude = ['d']"))); err != nil {
 		t.Fatal(err)
 	}
 	if got := values(flags); got != "exclude=[b,c]" {
@@ -97,7 +103,7 @@ func TestFile(t *testing.T) {
 		"'max-opens' = 3\ncontrol = \"/run/x\"":             "control=/run/x max-opens=3",
 	} {
 		flags := newFlags()
-		err := FromFile(flags, file(t, content), keys)
+		err := fromFile(flags, file(t, content))
 		if got := values(flags); got != want || err != nil {
 			t.Errorf("%s: set to %q, %v; want %q", content, got, err, want)
 		}
@@ -127,31 +133,31 @@ func TestEnvironment(t *testing.T) {
 func TestFileIsWrong(t *testing.T) {
 	const text = "must be text in quotes"
 	for content, want := range map[string]string{
-		"max-open = 3":                        `FILE: unknown key "max-open": there are control, exclude, max-opens, open-timeout`,
-		"config = 'x'":                        `FILE: unknown key "config": there are control, exclude, max-opens, open-timeout`,
-		"[wg0]\nmax-opens = 3":                `FILE: unknown key "wg0": there are control, exclude, max-opens, open-timeout`,
-		"b = 1\na = 1":                        `FILE: unknown key "a": there are control, exclude, max-opens, open-timeout`,
-		"max-opens = 'many'":                  "FILE: max-opens = many: must be an integer",
-		"open-timeout = 30":                   `FILE: open-timeout = 30: must be a duration like "30s" or "5m"`,
-		"open-timeout = 'soon'":               `FILE: open-timeout = soon: must be a duration like "30s" or "5m"`,
-		"max-opens = 3.5":                     "FILE: max-opens = 3.5: " + text + ", or a whole number",
-		"max-opens = true":                    "FILE: max-opens = true: " + text + ", or a whole number",
-		"max-opens = [3, 4]":                  "FILE: max-opens = [3 4]: must be one value, not a list",
-		"control = 3":                         "FILE: control = 3: " + text,
-		"control = false":                     "FILE: control = false: " + text,
-		"control = 2026-01-02":                "FILE: control = 2026-01-02: " + text,
-		"control = {path = '/run/x'}":         "FILE: control = map[path:/run/x]: " + text,
-		"exclude = 3":                         "FILE: exclude = 3: " + text,
-		"exclude = ['a', 3]":                  "FILE: exclude = [a 3]: " + text,
-		"exclude = [['a']]":                   "FILE: exclude = [[a]]: " + text,
-		"max-opens = 3\ncontrol = /run/x\n":   "FILE:2:11: toml: ",
-		"max-opens = 3\nmax-opens = 4\n":      "FILE:2:1: toml: ",
-		"\n  control 3":                       "FILE:2:11: toml: ",
-		"max-opens = 99999999999999999999":    "FILE:1:13: toml: ",
-		"exclude = ['a',\n  'b'\ncontrol = 1": "FILE:3:1: toml: ",
+		"max-open = 3":                        `FILE:1: unknown key max-open: there are control, exclude, max-opens, open-timeout, peers, rules`,
+		"config = 'x'":                        `FILE:1: unknown key config: there are control, exclude, max-opens, open-timeout, peers, rules`,
+		"[wg0]\nmax-opens = 3":                `FILE:1: unknown key wg0: there are control, exclude, max-opens, open-timeout, peers, rules`,
+		"b = 1\na = 1":                        `FILE:1: unknown key b: there are control, exclude, max-opens, open-timeout, peers, rules`,
+		"max-opens = 'many'":                  "FILE:1: max-opens = many: must be an integer",
+		"open-timeout = 30":                   `FILE:1: open-timeout = 30: must be a duration like "30s" or "5m"`,
+		"open-timeout = 'soon'":               `FILE:1: open-timeout = soon: must be a duration like "30s" or "5m"`,
+		"max-opens = 3.5":                     "FILE:1: max-opens = 3.5: " + text + ", or a whole number",
+		"max-opens = true":                    "FILE:1: max-opens = true: " + text + ", or a whole number",
+		"max-opens = [3, 4]":                  "FILE:1: max-opens = [3 4]: must be one value, not a list",
+		"control = 3":                         "FILE:1: control = 3: " + text,
+		"control = false":                     "FILE:1: control = false: " + text,
+		"control = 2026-01-02":                "FILE:1: control = 2026-01-02: " + text,
+		"control = {path = '/run/x'}":         "FILE:1: control = map[path:/run/x]: " + text,
+		"exclude = 3":                         "FILE:1: exclude = 3: " + text,
+		"exclude = ['a', 3]":                  "FILE:1: exclude = [a 3]: " + text,
+		"exclude = [['a']]":                   "FILE:1: exclude = [[a]]: " + text,
+		"max-opens = 3\ncontrol = /run/x\n":   "FILE:2:11: ",
+		"max-opens = 3\nmax-opens = 4\n":      "FILE:2:1: ",
+		"\n  control 3":                       "FILE:2:11: ",
+		"max-opens = 99999999999999999999":    "FILE:1:13: ",
+		"exclude = ['a',\n  'b'\ncontrol = 1": "FILE:3:1: ",
 	} {
 		path := file(t, content)
-		err := FromFile(newFlags(), path, keys)
+		err := fromFile(newFlags(), path)
 		if err == nil {
 			t.Errorf("%s: no error", content)
 			continue
@@ -165,7 +171,7 @@ func TestFileIsWrong(t *testing.T) {
 
 func TestFileCannotBeRead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "wg0.toml")
-	if err := FromFile(newFlags(), path, keys); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), path) {
+	if err := fromFile(newFlags(), path); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), path) {
 		t.Errorf("error %v, want one that says that %s does not exist", err, path)
 	}
 }

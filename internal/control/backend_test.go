@@ -21,6 +21,7 @@ type fakeBackend struct {
 	keys   map[string]string // by what the peers are named
 	events func(context.Context, func(Event) error) error
 	peers  func(ctx context.Context, verb string, peers []string) ([]Result, error)
+	reload func() error
 }
 
 func (f fakeBackend) Status(ctx context.Context) (Status, error) { return f.status(ctx) }
@@ -55,6 +56,8 @@ func (f fakeBackend) Exclude(ctx context.Context, peers []string) ([]Result, err
 func (f fakeBackend) Include(ctx context.Context, peers []string) ([]Result, error) {
 	return f.peers(ctx, "include", peers)
 }
+
+func (f fakeBackend) Reload(context.Context) error { return f.reload() }
 
 // serve runs a server until the test ends, or stop is called, and returns the path of its socket.
 func serve(t *testing.T, backend Backend) (path string, stop func()) {

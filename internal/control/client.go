@@ -95,6 +95,11 @@ func (c *Client) Include(ctx context.Context, peers []string) ([]Result, error) 
 	return c.post(ctx, "include", peers)
 }
 
+// Reload has the daemon read its configuration again.
+func (c *Client) Reload(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, "reload", nil, new(struct{}))
+}
+
 func (c *Client) post(ctx context.Context, verb string, peers []string) ([]Result, error) {
 	body, err := json.Marshal(peersRequest{peers})
 	if err != nil {

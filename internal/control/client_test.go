@@ -49,6 +49,18 @@ func TestClientPeers(t *testing.T) {
 	}
 }
 
+func TestClientReload(t *testing.T) {
+	var answer error
+	path, _ := serve(t, fakeBackend{reload: func() error { return answer }})
+	if err := NewClient(path).Reload(t.Context()); err != nil {
+		t.Error(err)
+	}
+	answer = errors.New("configuration: wg0.toml:3: wake: must be one of hold, pass")
+	if err := NewClient(path).Reload(t.Context()); err == nil || err.Error() != answer.Error() {
+		t.Errorf("error %v, want %v", err, answer)
+	}
+}
+
 func TestClientErrors(t *testing.T) {
 	for _, sentinel := range []error{ErrNoPeer, ErrAmbiguous, ErrStopped} {
 		path, _ := serve(t, fakeBackend{peers: func(context.Context, string, []string) ([]Result, error) {

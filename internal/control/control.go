@@ -6,6 +6,7 @@
 //	GET  /v1/status?state=…&peer=…&since=…   one [Status], with the peers of a [Filter]
 //	GET  /v1/events                          one [Event] a line, for as long as the client listens
 //	POST /v1/wake, sleep, exclude, include   {"peers": ["…"]}, answered by one [Result] for each peer
+//	POST /v1/reload                       no body; answered by {}
 //
 // The daemon gives a [Backend] to [Serve]; a command has the same methods on a [Client]. Errors cross the socket as
 // {"error": "…", "code": "…"}, and those that a caller can act on are sentinels again on the other side.

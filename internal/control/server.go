@@ -34,6 +34,8 @@ type Backend interface {
 	Exclude(ctx context.Context, peers []string) ([]Result, error)
 	// Include makes permanent peers lazy again.
 	Include(ctx context.Context, peers []string) ([]Result, error)
+	// Reload reads the configuration again, and applies it whole or not at all.
+	Reload(ctx context.Context) error
 }
 
 const (
@@ -81,6 +83,7 @@ func newHandler(b Backend) http.Handler {
 	mux.HandleFunc("POST /v1/sleep", servePeers(b.Sleep))
 	mux.HandleFunc("POST /v1/exclude", servePeers(b.Exclude))
 	mux.HandleFunc("POST /v1/include", servePeers(b.Include))
+	mux.HandleFunc("POST /v1/reload", serveReload(b))
 	return mux
 }
 
@@ -145,6 +148,16 @@ func servePeers(do func(context.Context, []string) ([]Result, error)) http.Handl
 			return
 		}
 		writeJSON(w, http.StatusOK, results)
+	}
+}
+
+func serveReload(b Backend) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := b.Reload(r.Context()); err != nil {
+			writeError(w, r, err)
+			return
+		}
+		writeJSON(w, http.StatusOK, struct{}{})
 	}
 }
 

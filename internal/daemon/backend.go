@@ -4,7 +4,6 @@ package daemon
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -32,7 +31,8 @@ func (b backend) Status(context.Context) (control.Status, error) {
 		return control.Status{}, err
 	}
 	now, known := time.Now(), b.peersNow()
-	threshold := b.options.InactivityThreshold
+	policy := b.policy.Load()
+	threshold := policy.options.InactivityThreshold
 	if threshold == 0 {
 		threshold = lazy.DefaultThreshold
 	}
@@ -44,7 +44,7 @@ func (b backend) Status(context.Context) (control.Status, error) {
 		Peers:               make([]control.Peer, len(peers)),
 	}
 	for i, p := range peers {
-		status.Peers[i] = describe(p, known[p.Key], now)
+		status.Peers[i] = describe(p, known[p.Key], policy.peers[p.Key].Name, now)
 		switch {
 		case p.Permanent:
 			status.Counts.Permanent++
@@ -60,9 +60,10 @@ func (b backend) Status(context.Context) (control.Status, error) {
 	return status, nil
 }
 
-func describe(p lazy.Status, device wg.Peer, now time.Time) control.Peer {
+func describe(p lazy.Status, device wg.Peer, name string, now time.Time) control.Peer {
 	peer := control.Peer{
 		PublicKey:  p.Key.String(),
+		Name:       name,
 		State:      p.State.String(),
 		Permanent:  p.Permanent,
 		AllowedIPs: make([]string, len(p.AllowedIPs)),
@@ -214,22 +215,18 @@ func (b backend) Include(_ context.Context, names []string) ([]control.Result, e
 }
 
 func (b backend) setExcluded(names []string, excluded bool) ([]control.Result, error) {
+	// The lock keeps two changes of the list from undoing one another; the
+	// manager never calls back.
+	b.applying.Lock()
+	defer b.applying.Unlock()
 	keys, err := b.resolveAll(names)
 	if err != nil {
 		return nil, err
 	}
-	// The lock keeps two changes of the list from undoing one another; the
-	// manager never calls back.
-	b.excluding.Lock()
-	defer b.excluding.Unlock()
 	for _, key := range keys {
-		if excluded {
-			b.excluded[key] = true
-		} else {
-			delete(b.excluded, key)
-		}
+		b.byHand[key] = excluded
 	}
-	if _, err := b.manager.SetExcluded(slices.Collect(maps.Keys(b.excluded))); err != nil {
+	if err := b.exclude(b.configured); err != nil {
 		return nil, err
 	}
 	return b.each(names, func(lazy.Key) error { return nil })
@@ -240,7 +237,7 @@ func (b backend) resolveAll(names []string) ([]lazy.Key, error) {
 	keys := make([]lazy.Key, len(names))
 	for i, name := range names {
 		var err error
-		if keys[i], err = resolve(known, name); err != nil {
+		if keys[i], err = b.policy.Load().resolve(known, name); err != nil {
 			return nil, err
 		}
 	}

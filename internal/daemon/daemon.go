@@ -14,11 +14,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lazybpf/lazybpf/internal/config"
 	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/wg"
 	"github.com/lazybpf/lazybpf/pkg/detect"
@@ -33,9 +35,14 @@ type Options struct {
 	Exclude             []string      // PEERs; see control.Backend
 	OpenTimeout         time.Duration // 0: lazy.DefaultOpenTimeout
 	MaxOpens            int           // 0: lazy.DefaultMaxOpens
-	Control             string        // path of the control socket
-	BPFFS               string        // mounted bpffs to pin maps in; empty: none
+	WakeRate            float64       // a second; 0: any number
+	Policy              config.Policy
+	Names               map[lazy.Key]string // endpoints by host name, of peers that Policy gives none
+	Control             string              // path of the control socket
+	BPFFS               string              // mounted bpffs to pin maps in; empty: none
 	Log                 *logrus.Logger
+	// Read makes the options anew, for Reload; nil: they stay.
+	Read func() (Options, error)
 }
 
 // PinDir is the folder of an interface's pins.
@@ -67,8 +74,11 @@ type Daemon struct {
 	mu    sync.Mutex           // guards known, which is replaced, never changed
 	known map[lazy.Key]wg.Peer // the device as it was read last
 
-	excluding sync.Mutex // guards excluded
-	excluded  map[lazy.Key]bool
+	policy   atomic.Pointer[policy]
+	applying sync.Mutex // held while manager and connector follow device or policy; guards the rest
+	// Peers that never sleep: by policy, but for those that somebody has put on
+	// the list, or taken off it, by hand.
+	configured, byHand map[lazy.Key]bool
 }
 
 // New starts a daemon in the network namespace of the calling thread: when it
@@ -81,7 +91,9 @@ func New(options Options) (*Daemon, error) {
 		log:     options.Log.WithField("interface", options.Interface),
 		since:   time.Now(),
 		known:   make(map[lazy.Key]wg.Peer),
+		byHand:  make(map[lazy.Key]bool),
 	}
+	d.policy.Store(newPolicy(options))
 	if err := d.start(); err != nil {
 		return nil, errors.Join(explain(options.Interface, err), d.stop())
 	}
@@ -97,21 +109,17 @@ func (d *Daemon) start() error {
 	if err != nil {
 		return err
 	}
-	d.detector, err = detect.New(detect.Options{Interface: d.options.Interface, Peers: len(peers)})
+	d.detector, err = detect.New(detect.Options{
+		Interface: d.options.Interface, Peers: len(peers), Rules: d.options.Policy.Rules,
+	})
 	if err != nil {
 		return err
 	}
 	// From here on nobody else manages the interface.
 	d.connector = wg.NewConnector(d.device, nil)
-	d.manager, err = lazy.New(lazy.Options{
-		Detector:            d.detector,
-		Connector:           d.connector,
-		InactivityThreshold: d.options.InactivityThreshold,
-		Wake:                d.options.Wake,
-		OpenTimeout:         d.options.OpenTimeout,
-		MaxOpens:            d.options.MaxOpens,
-	})
-	if err != nil {
+	managing := managing(d.options)
+	managing.Detector, managing.Connector = d.detector, d.connector
+	if d.manager, err = lazy.New(managing); err != nil {
 		return err
 	}
 	if d.listener, err = control.Listen(d.options.Control); err != nil {
@@ -141,6 +149,17 @@ func (d *Daemon) start() error {
 	return nil
 }
 
+// managing are the manager's options, without detector and connector.
+func managing(o Options) lazy.Options {
+	return lazy.Options{
+		InactivityThreshold: o.InactivityThreshold,
+		Wake:                o.Wake,
+		OpenTimeout:         o.OpenTimeout,
+		MaxOpens:            o.MaxOpens,
+		WakeRate:            o.WakeRate,
+	}
+}
+
 // Run serves until ctx is done, or the interface is gone. Then every peer has
 // its keepalive back and nothing is left of the daemon.
 func (d *Daemon) Run(ctx context.Context) error {
@@ -148,6 +167,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	group.Go(func() error { return control.Serve(ctx, d.listener, backend{d}) })
 	group.Go(func() error { return d.watch(ctx) })
 	group.Go(func() error { return d.logChanges(ctx) })
+	group.Go(func() error { return d.reloadOnSignal(ctx) })
 	err := group.Wait()
 	err = errors.Join(explain(d.options.Interface, err), d.stop())
 	d.log.Info("stopped")

@@ -5,7 +5,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -58,6 +57,8 @@ func (d *Daemon) watch(ctx context.Context) error {
 // which was not before since. The keepalives of peers that are new here are
 // those of originals, where a daemon that died has left them off.
 func (d *Daemon) follow(since time.Time, peers []wg.Peer, originals map[lazy.Key]time.Duration) error {
+	d.applying.Lock()
+	defer d.applying.Unlock()
 	now := make(map[lazy.Key]wg.Peer, len(peers))
 	var added, changed []wg.Peer
 	for _, p := range peers {
@@ -120,9 +121,9 @@ func (d *Daemon) addPeers(now map[lazy.Key]wg.Peer, peers []wg.Peer, originals m
 		var err error
 		if connected(p) {
 			errs = append(errs, d.connector.Settle(p.Key))
-			err = d.manager.AddActivePeers(managed(p))
+			err = d.manager.AddActivePeers(d.policy.Load().managed(p))
 		} else {
-			_, err = d.manager.AddPeer(managed(p))
+			_, err = d.manager.AddPeer(d.policy.Load().managed(p))
 		}
 		if err != nil {
 			delete(now, p.Key)
@@ -138,7 +139,7 @@ func (d *Daemon) addPeers(now map[lazy.Key]wg.Peer, peers []wg.Peer, originals m
 func (d *Daemon) changePeers(now map[lazy.Key]wg.Peer, peers []wg.Peer) error {
 	var errs []error
 	for _, p := range peers {
-		if err := d.manager.UpdatePeer(managed(p)); err != nil {
+		if err := d.manager.UpdatePeer(d.policy.Load().managed(p)); err != nil {
 			now[p.Key] = d.known[p.Key]
 			errs = append(errs, err)
 		}
@@ -155,31 +156,6 @@ func (d *Daemon) removePeers(keys []lazy.Key) error {
 	return errors.Join(errs...)
 }
 
-func managed(p wg.Peer) lazy.Peer {
-	return lazy.Peer{Key: p.Key, AllowedIPs: p.AllowedIPs}
-}
-
 func connected(p wg.Peer) bool {
 	return time.Since(p.LastHandshake) < sessionLifetime
-}
-
-// excludeAtStart puts the peers of Options.Exclude on the exclude list, before
-// the manager has any. A whole public key may be that of a peer to come.
-func (d *Daemon) excludeAtStart(peers []wg.Peer) error {
-	known := make(map[lazy.Key]wg.Peer, len(peers))
-	for _, p := range peers {
-		known[p.Key] = p
-	}
-	d.excluded = make(map[lazy.Key]bool)
-	for _, name := range d.options.Exclude {
-		key, err := lazy.ParseKey(name)
-		if err != nil {
-			if key, err = resolve(known, name); err != nil {
-				return fmt.Errorf("exclude: %w: wg show %s lists the peers", err, d.options.Interface)
-			}
-		}
-		d.excluded[key] = true
-	}
-	_, err := d.manager.SetExcluded(slices.Collect(maps.Keys(d.excluded)))
-	return err
 }

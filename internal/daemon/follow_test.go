@@ -55,10 +55,10 @@ func TestPeersComeAndGo(t *testing.T) {
 	if got, want := statusOf(t, d, far).AllowedIPs, []string{"10.98.1.0/24", "10.98.2.0/24"}; !slices.Equal(got, want) {
 		t.Errorf("allowed IPs %q, want %q", got, want)
 	}
-	if key, err := resolve(d.peersNow(), "10.98.1.7"); key != far || err != nil {
+	if key, err := d.policy.Load().resolve(d.peersNow(), "10.98.1.7"); key != far || err != nil {
 		t.Errorf("10.98.1.7 is %s, %v; want %s", key, err, far)
 	}
-	if _, err := resolve(d.peersNow(), "10.98.0.7"); err == nil {
+	if _, err := d.policy.Load().resolve(d.peersNow(), "10.98.0.7"); err == nil {
 		t.Error("10.98.0.7 is still somebody's")
 	}
 
@@ -104,7 +104,7 @@ func TestMovedPrefix(t *testing.T) {
 	add(t, n, keyOf("Newc"), "10.98.0.0/24") // which takes it from the other, as in WireGuard
 	reread(t, d)
 	for address, want := range map[string]lazy.Key{"10.98.0.1": keyOf("Newc"), "10.98.1.1": far} {
-		if got, err := resolve(d.peersNow(), address); got != want || err != nil {
+		if got, err := d.policy.Load().resolve(d.peersNow(), address); got != want || err != nil {
 			t.Errorf("%s is %s, %v; want %s", address, got, err, want)
 		}
 	}

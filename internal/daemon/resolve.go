@@ -15,9 +15,16 @@ import (
 // minKeyPrefix is how much of a public key it takes to name a peer.
 const minKeyPrefix = 4
 
-// resolve finds the peer that somebody has named: by address, by public key,
-// or by the beginning of one. Errors: control.ErrNoPeer, control.ErrAmbiguous.
-func resolve(peers map[lazy.Key]wg.Peer, name string) (lazy.Key, error) {
+// resolve finds the peer that somebody has named: by its configured name, by
+// address, by public key, or by the beginning of one. Errors: control.ErrNoPeer,
+// control.ErrAmbiguous.
+func (p *policy) resolve(peers map[lazy.Key]wg.Peer, name string) (lazy.Key, error) {
+	if key, ok := p.keys[name]; ok {
+		if _, ok := peers[key]; !ok {
+			return lazy.Key{}, fmt.Errorf("%w: %s, %s, is not on the interface", control.ErrNoPeer, name, key)
+		}
+		return key, nil
+	}
 	if address, err := netip.ParseAddr(name); err == nil {
 		return resolveAddress(peers, address)
 	}

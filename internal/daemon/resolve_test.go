@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lazybpf/lazybpf/internal/config"
 	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/wg"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
@@ -48,12 +49,21 @@ func TestResolve(t *testing.T) {
 		other:   "",
 	})
 	whole := laptop.String()
+	p := newPolicy(Options{Policy: config.Policy{Peers: []config.Peer{
+		{Name: "roof", Key: office}, {Name: "Twin2", Key: twin}, {Name: "Gate", Key: laptop}, {Name: "gone", Key: keyOf("Gone")},
+	}}})
 	for _, test := range []struct {
 		name string
 		want lazy.Key
 		err  error
 		says string
 	}{
+		{name: "roof", want: office},
+		{name: "Twin2", want: twin},
+		{name: "Gate", want: laptop}, // a name beats the beginning of a key
+		{name: "gone", err: control.ErrNoPeer, says: "gone, " + keyOf("Gone").String() + ", is not on the interface"},
+		{name: "Roof", err: control.ErrNoPeer, says: "Roof"},
+
 		{name: whole, want: laptop},
 		{name: whole[:43], want: laptop},
 		{name: "Lapt", want: laptop},
@@ -82,7 +92,7 @@ func TestResolve(t *testing.T) {
 		{name: "2001:db8::1", err: control.ErrNoPeer, says: "2001:db8::1 is in nobody's allowed IPs"}, // 0.0.0.0/0 is IPv4's
 		{name: "10.0.0.0/24", err: control.ErrNoPeer, says: "10.0.0.0/24"},
 	} {
-		got, err := resolve(peers, test.name)
+		got, err := p.resolve(peers, test.name)
 		if got != test.want || !errors.Is(err, test.err) {
 			t.Errorf("%q: %s, %v; want %s, %v", test.name, got, err, test.want, test.err)
 		}
@@ -94,7 +104,7 @@ func TestResolve(t *testing.T) {
 
 func TestResolveAmongNobody(t *testing.T) {
 	for _, name := range []string{"Lapt", "10.0.0.1", keyOf("Lapt").String()} {
-		if _, err := resolve(nil, name); !errors.Is(err, control.ErrNoPeer) {
+		if _, err := newPolicy(Options{}).resolve(nil, name); !errors.Is(err, control.ErrNoPeer) {
 			t.Errorf("%s: error %v, want ErrNoPeer", name, err)
 		}
 	}

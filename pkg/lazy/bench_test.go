@@ -41,7 +41,7 @@ type nullDetector struct {
 func (d *nullDetector) Add([]netip.Prefix) (detect.ID, error) { d.peers++; return d.peers, nil }
 
 func (d *nullDetector) SetPrefixes(detect.ID, []netip.Prefix) error       { return nil }
-func (d *nullDetector) SetRules(detect.ID, []detect.Rule) error       { return nil }
+func (d *nullDetector) SetRules(detect.ID, []detect.Rule) error           { return nil }
 func (d *nullDetector) Remove(detect.ID) error                            { return nil }
 func (d *nullDetector) Arm(detect.ID, bool) error                         { return nil }
 func (d *nullDetector) Open(id detect.ID) error                           { d.opened <- id; return nil }

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"fmt"
+
+	"github.com/lazybpf/lazybpf/internal/config"
+	"github.com/lazybpf/lazybpf/internal/endpoint"
+	"github.com/lazybpf/lazybpf/internal/wg"
+	"github.com/lazybpf/lazybpf/pkg/lazy"
+)
+
+// policy is the options of the moment, those of single peers by key. It is
+// replaced, never changed.
+type policy struct {
+	options Options
+	peers   map[lazy.Key]config.Peer
+	keys    map[string]lazy.Key // by name
+}
+
+func newPolicy(options Options) *policy {
+	p := &policy{
+		options: options,
+		peers:   make(map[lazy.Key]config.Peer),
+		keys:    make(map[string]lazy.Key),
+	}
+	for key, host := range options.Names {
+		p.peers[key] = config.Peer{Key: key, Endpoint: host}
+	}
+	for _, peer := range options.Policy.Peers {
+		if peer.Endpoint == "" {
+			peer.Endpoint = options.Names[peer.Key]
+		}
+		p.peers[peer.Key], p.keys[peer.Name] = peer, peer.Key
+	}
+	return p
+}
+
+// managed is what the manager is to know of a peer. One that has to be found
+// first is held for by default: WireGuard has no endpoint of it, or an old one.
+func (p *policy) managed(peer wg.Peer) lazy.Peer {
+	own := p.peers[peer.Key]
+	managed := lazy.Peer{
+		Key: peer.Key, AllowedIPs: peer.AllowedIPs,
+		Threshold: own.Threshold, Wake: own.Wake, Groups: own.Groups, Rules: own.Rules,
+	}
+	if managed.Wake == lazy.WakeDefault && !p.source(peer.Key).Empty() {
+		managed.Wake = lazy.WakeHold
+	}
+	return managed
+}
+
+func (p *policy) source(peer lazy.Key) endpoint.Source {
+	own := p.peers[peer]
+	return endpoint.Source{Interface: p.options.Interface, Name: own.Name, Endpoint: own.Endpoint, Hook: own.Hook}
+}
+
+// excluded are the peers that never sleep, by the options. A whole public key
+// may be that of a peer to come.
+func (p *policy) excluded(known map[lazy.Key]wg.Peer) (map[lazy.Key]bool, error) {
+	excluded := make(map[lazy.Key]bool)
+	for key, peer := range p.peers {
+		if peer.Excluded {
+			excluded[key] = true
+		}
+	}
+	for _, name := range p.options.Exclude {
+		key, err := lazy.ParseKey(name)
+		if err != nil {
+			if key, err = p.resolve(known, name); err != nil {
+				return nil, fmt.Errorf("exclude: %w: wg show %s lists the peers", err, p.options.Interface)
+			}
+		}
+		excluded[key] = true
+	}
+	return excluded, nil
+}
