@@ -60,6 +60,8 @@ func newSettings() *settings {
 	flags.Var(rate{&o.WakeRate}, "wake-rate", "how many peers packets may wake a second, on average; 0: any number")
 	flags.StringVar(&o.Control, "control", "", "`PATH` of the socket for commands (default \""+socket("IFACE", "")+"\")")
 	flags.StringVar(&o.BPFFS, "bpffs", defaultBPFFS, "`DIR` of the bpffs to pin maps in; empty: none")
+	flags.StringVar(&o.MetricsListen, "metrics-listen", "", "`ADDRESS` for Prometheus, such as localhost:9586; empty: none")
+	flags.BoolVar(&o.MetricsPeers, "metrics-peers", false, "metrics of each peer, also where there are more than 1,000")
 	flags.Var(&s.level, "log-level", "how much to log")
 	flags.Var(&s.format, "log-format", "how to log")
 	return s
@@ -87,7 +89,7 @@ func load(iface string, given *pflag.FlagSet, log io.Writer) (daemon.Options, er
 	if s.options.Names, err = config.WGQuick(filepath.Join(wgQuickDir, iface+".conf")); err != nil {
 		return daemon.Options{}, err
 	}
-	s.options.Interface = iface
+	s.options.Interface, s.options.Version = iface, buildVersion()
 	s.options.Control = socket(iface, s.options.Control)
 	s.options.Wake = wakeModes[s.wake.value]
 	s.options.Log, err = newLogger(log, s.level.value, s.format.value)

@@ -35,8 +35,8 @@ func FromEnvironment(flags *pflag.FlagSet) error {
 	return errors.Join(errs...)
 }
 
-// set sets a flag to a value of a file: text, a whole number where the flag is
-// not text, or a list where it can be repeated.
+// set sets a flag to a value of a file: true or false, text, a whole number
+// where the flag is neither, or a list where it can be repeated.
 func set(flags *pflag.FlagSet, name string, value any) error {
 	f := flags.Lookup(name)
 	_, repeats := f.Value.(pflag.SliceValue)
@@ -48,18 +48,32 @@ func set(flags *pflag.FlagSet, name string, value any) error {
 		return errors.New("must be one value, not a list")
 	}
 	for _, element := range list {
-		_, text := element.(string)
-		_, number := element.(int64)
-		takesNumber := !repeats && f.Value.Type() != "string"
-		switch {
-		case takesNumber && !text && !number:
-			return errors.New("must be text in quotes, or a whole number")
-		case !takesNumber && !text:
-			return errors.New("must be text in quotes")
+		if err := fits(f, element); err != nil {
+			return err
 		}
 		if err := flags.Set(name, fmt.Sprint(element)); err != nil {
 			return errors.Unwrap(err)
 		}
+	}
+	return nil
+}
+
+// fits says whether a value of a file is of a type that a flag takes.
+func fits(f *pflag.Flag, value any) error {
+	want := "text in quotes"
+	_, good := value.(string)
+	switch f.Value.Type() {
+	case "bool":
+		want = "true or false"
+		_, good = value.(bool)
+	case "int", "number":
+		want += ", or a number"
+		_, whole := value.(int64)
+		_, broken := value.(float64)
+		good = good || whole || broken
+	}
+	if !good {
+		return errors.New("must be " + want)
 	}
 	return nil
 }

@@ -21,11 +21,12 @@ func newFlags() *pflag.FlagSet {
 	flags.Int("max-opens", 0, "")
 	flags.String("control", "", "")
 	flags.StringSlice("exclude", nil, "")
+	flags.Bool("loud", false, "")
 	return flags
 }
 
 // keys are those of the flags that may stand in a file.
-var keys = []string{"control", "exclude", "max-opens", "open-timeout"}
+var keys = []string{"control", "exclude", "loud", "max-opens", "open-timeout"}
 
 // fromFile is FromFile without the policy.
 func fromFile(flags *pflag.FlagSet, path string) error {
@@ -94,6 +95,7 @@ func TestFile(t *testing.T) {
 		"control = '/run/x'":     "control=/run/x",
 		"control = ''":           "control=",
 		"max-opens = 3":          "max-opens=3",
+		"loud = true":            "loud=true",
 		"max-opens = '3'":        "max-opens=3",
 		"open-timeout = '1m30s'": "open-timeout=1m30s",
 		"exclude = []":           "",
@@ -133,15 +135,16 @@ func TestEnvironment(t *testing.T) {
 func TestFileIsWrong(t *testing.T) {
 	const text = "must be text in quotes"
 	for content, want := range map[string]string{
-		"max-open = 3":                        `FILE:1: unknown key max-open: there are control, exclude, max-opens, open-timeout, peers, rules`,
-		"config = 'x'":                        `FILE:1: unknown key config: there are control, exclude, max-opens, open-timeout, peers, rules`,
-		"[wg0]\nmax-opens = 3":                `FILE:1: unknown key wg0: there are control, exclude, max-opens, open-timeout, peers, rules`,
-		"b = 1\na = 1":                        `FILE:1: unknown key b: there are control, exclude, max-opens, open-timeout, peers, rules`,
+		"max-open = 3":                        `FILE:1: unknown key max-open: there are control, exclude, loud, max-opens, open-timeout, peers, rules`,
+		"config = 'x'":                        `FILE:1: unknown key config: there are control, exclude, loud, max-opens, open-timeout, peers, rules`,
+		"[wg0]\nmax-opens = 3":                `FILE:1: unknown key wg0: there are control, exclude, loud, max-opens, open-timeout, peers, rules`,
+		"b = 1\na = 1":                        `FILE:1: unknown key b: there are control, exclude, loud, max-opens, open-timeout, peers, rules`,
 		"max-opens = 'many'":                  "FILE:1: max-opens = many: must be an integer",
-		"open-timeout = 30":                   `FILE:1: open-timeout = 30: must be a duration like "30s" or "5m"`,
+		"open-timeout = 30":                   "FILE:1: open-timeout = 30: " + text,
 		"open-timeout = 'soon'":               `FILE:1: open-timeout = soon: must be a duration like "30s" or "5m"`,
-		"max-opens = 3.5":                     "FILE:1: max-opens = 3.5: " + text + ", or a whole number",
-		"max-opens = true":                    "FILE:1: max-opens = true: " + text + ", or a whole number",
+		"max-opens = 3.5":                     "FILE:1: max-opens = 3.5: must be an integer",
+		"max-opens = true":                    "FILE:1: max-opens = true: " + text + ", or a number",
+		"loud = 'true'":                       "FILE:1: loud = true: must be true or false",
 		"max-opens = [3, 4]":                  "FILE:1: max-opens = [3 4]: must be one value, not a list",
 		"control = 3":                         "FILE:1: control = 3: " + text,
 		"control = false":                     "FILE:1: control = false: " + text,

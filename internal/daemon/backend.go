@@ -43,18 +43,14 @@ func (b backend) Status(context.Context) (control.Status, error) {
 		Since:               b.since,
 		Peers:               make([]control.Peer, len(peers)),
 	}
+	count := make(map[string]int)
 	for i, p := range peers {
 		status.Peers[i] = describe(p, known[p.Key], policy.peers[p.Key].Name, now)
-		switch {
-		case p.Permanent:
-			status.Counts.Permanent++
-		case p.State == lazy.Idle:
-			status.Counts.Idle++
-		case p.State == lazy.Connecting:
-			status.Counts.Connecting++
-		case p.State == lazy.Connected:
-			status.Counts.Connected++
-		}
+		count[kind(p)]++
+	}
+	status.Counts = control.Counts{
+		Idle: count[control.StateIdle], Connecting: count[control.StateConnecting],
+		Connected: count[control.StateConnected], Permanent: count[control.KindPermanent],
 	}
 	slices.SortFunc(status.Peers, func(a, b control.Peer) int { return strings.Compare(a.PublicKey, b.PublicKey) })
 	return status, nil

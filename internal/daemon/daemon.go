@@ -22,6 +22,7 @@ import (
 
 	"github.com/lazybpf/lazybpf/internal/config"
 	"github.com/lazybpf/lazybpf/internal/control"
+	"github.com/lazybpf/lazybpf/internal/metrics"
 	"github.com/lazybpf/lazybpf/internal/wg"
 	"github.com/lazybpf/lazybpf/pkg/detect"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
@@ -40,6 +41,9 @@ type Options struct {
 	Names               map[lazy.Key]string // endpoints by host name, of peers that Policy gives none
 	Control             string              // path of the control socket
 	BPFFS               string              // mounted bpffs to pin maps in; empty: none
+	MetricsListen       string              // host:port for Prometheus; empty: none
+	MetricsPeers        bool                // metrics of each peer, however many there are
+	Version             string              // for metrics
 	Log                 *logrus.Logger
 	// Read makes the options anew, for Reload; nil: they stay.
 	Read func() (Options, error)
@@ -70,6 +74,10 @@ type Daemon struct {
 	manager   *lazy.Manager
 	changes   *lazy.Subscription // for the log
 	listener  net.Listener
+	metrics   *metrics.Metrics
+	gone      counts
+
+	metricsListener net.Listener // nil: nobody asks
 
 	mu    sync.Mutex           // guards known, which is replaced, never changed
 	known map[lazy.Key]wg.Peer // the device as it was read last
@@ -94,6 +102,7 @@ func New(options Options) (*Daemon, error) {
 		byHand:  make(map[lazy.Key]bool),
 	}
 	d.policy.Store(newPolicy(options))
+	d.metrics = metrics.New(options.Interface, options.Version, d.snapshot)
 	if err := d.start(); err != nil {
 		return nil, errors.Join(explain(options.Interface, err), d.stop())
 	}
@@ -123,6 +132,9 @@ func (d *Daemon) start() error {
 		return err
 	}
 	if d.listener, err = control.Listen(d.options.Control); err != nil {
+		return err
+	}
+	if err := d.listenMetrics(); err != nil {
 		return err
 	}
 	if d.changes, err = d.manager.Subscribe(); err != nil {
@@ -165,6 +177,9 @@ func managing(o Options) lazy.Options {
 func (d *Daemon) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return control.Serve(ctx, d.listener, backend{d}) })
+	if d.metricsListener != nil {
+		group.Go(func() error { return d.metrics.Serve(ctx, d.metricsListener) })
+	}
 	group.Go(func() error { return d.watch(ctx) })
 	group.Go(func() error { return d.logChanges(ctx) })
 	group.Go(func() error { return d.reloadOnSignal(ctx) })
@@ -179,6 +194,9 @@ func (d *Daemon) stop() error {
 	var errs []error
 	if d.listener != nil {
 		_ = d.listener.Close() // Serve may have done so
+	}
+	if d.metricsListener != nil {
+		_ = d.metricsListener.Close()
 	}
 	if d.manager != nil {
 		errs = append(errs, d.manager.Close())
@@ -212,6 +230,7 @@ func (d *Daemon) logChanges(ctx context.Context) error {
 		log := d.log.WithField("peer", change.Key.String())
 		switch {
 		case change.Err != nil:
+			d.metrics.Failed()
 			log.WithError(change.Err).Warn("peer could not be opened")
 		case change.From == 0:
 			log.WithField("state", change.To).Debug("peer added")
@@ -220,6 +239,7 @@ func (d *Daemon) logChanges(ctx context.Context) error {
 		case change.To == lazy.Connecting:
 			log.WithFields(logrus.Fields{"reason": change.Wake.Reason, "flow": change.Wake.Event.Flow}).Debug("peer is waking")
 		case change.To == lazy.Connected:
+			d.metrics.Woke(change.Wake.Reason.String(), change.Wake.Took)
 			log.WithFields(logrus.Fields{
 				"reason": change.Wake.Reason,
 				"flow":   change.Wake.Event.Flow,

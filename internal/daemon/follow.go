@@ -40,6 +40,7 @@ func (d *Daemon) watch(ctx context.Context) error {
 		}
 		begin := time.Now()
 		peers, err := d.device.Peers()
+		d.metrics.Read(time.Since(begin))
 		if errors.Is(err, wg.ErrNoDevice) {
 			return err
 		}
@@ -89,6 +90,10 @@ func (d *Daemon) follow(since time.Time, peers []wg.Peer, originals map[lazy.Key
 	}
 	if len(removed)+len(drifted) > 0 {
 		errs = append(errs, d.journal.Save(d.connector.Originals()))
+	}
+	d.metrics.Drifted(len(drifted))
+	if !first {
+		d.metrics.Changed(len(added), len(changed), len(removed))
 	}
 	if n := len(added) + len(changed) + len(removed); n > 0 && !first {
 		d.log.WithFields(logrus.Fields{
@@ -151,6 +156,8 @@ func (d *Daemon) removePeers(keys []lazy.Key) error {
 	var errs []error
 	for _, key := range keys {
 		d.connector.Forget(key)
+		last, _ := d.manager.Peer(key)
+		d.gone.add(last.Activity)
 		errs = append(errs, d.manager.RemovePeer(key))
 	}
 	return errors.Join(errs...)

@@ -35,6 +35,8 @@ func (d *Daemon) Reload() error {
 		return fmt.Errorf("control: %w", errFixed)
 	case options.BPFFS != d.options.BPFFS:
 		return fmt.Errorf("bpffs: %w", errFixed)
+	case options.MetricsListen != d.options.MetricsListen:
+		return fmt.Errorf("metrics-listen: %w", errFixed)
 	}
 	d.applying.Lock()
 	defer d.applying.Unlock()
