@@ -3,6 +3,7 @@
 package detect
 
 import (
+	"runtime"
 	"testing"
 	"time"
 
@@ -15,9 +16,12 @@ import (
 func TestEventsGivenUp(t *testing.T) {
 	d := newRig(t, Options{})
 	peer := d.mustAdd(single(peerPort4))
+	packets := uint32(10_000_000)
+	if runtime.NumCPU() == 1 {
+		packets /= 20 // nothing happens at the same moment there
+	}
 	sent := make(chan error)
 	go func() {
-		const packets = 10_000_000
 		_, err := d.tables.PeerEgress.Run(&ebpf.RunOptions{Data: udp(hostPort4, peerPort4, "query"), Repeat: packets})
 		sent <- err
 	}()
