@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/lazybpf/lazybpf/pkg/detect"
 )
 
@@ -39,8 +37,8 @@ type calls struct {
 	// What waits for its turn: Opens that somebody has asked for, Opens by
 	// packets and groups, and what idle peers need.
 	requests, wakes, rest list.List
-	rate                  *rate.Limiter // of the Opens by packets and groups
-	token                 *time.Timer   // fires when there is a token for the next of them
+	tokens                bucket      // for the Opens by packets and groups
+	token                 *time.Timer // fires when there is one for the next of them
 }
 
 // job is a connector call that runs.
@@ -62,17 +60,7 @@ type result struct {
 func newCalls() calls {
 	token := time.NewTimer(0)
 	token.Stop()
-	return calls{running: make(map[Key]*job), rate: rate.NewLimiter(rate.Inf, 0), token: token}
-}
-
-// limit sets how many Opens by packets and groups there may be, as in Options.
-func (c *calls) limit(wakesPerSecond float64, burst int) {
-	limit := rate.Limit(wakesPerSecond)
-	if limit == 0 {
-		limit = rate.Inf
-	}
-	c.rate.SetLimit(limit)
-	c.rate.SetBurst(burst)
+	return calls{running: make(map[Key]*job), token: token}
 }
 
 // want makes c the next call for the peer, as soon as no other runs for it and
@@ -118,10 +106,8 @@ func (m *Manager) callWaiting() {
 		m.start(c.requests.Front().Value.(*peer))
 	}
 	for c.opens < m.options.MaxOpens && c.wakes.Len() > 0 {
-		now := time.Now()
-		if !c.rate.AllowN(now, 1) {
-			missing := (1 - c.rate.TokensAt(now)) / float64(c.rate.Limit())
-			c.token.Reset(max(time.Duration(missing*float64(time.Second)), time.Millisecond))
+		if wait := c.tokens.take(time.Now()); wait > 0 {
+			c.token.Reset(wait)
 			return
 		}
 		m.start(c.wakes.Front().Value.(*peer))

@@ -96,7 +96,7 @@ func New(options Options) (*Manager, error) {
 		calls:       newCalls(),
 		subscribers: make(map[*Subscription]bool),
 	}
-	m.calls.limit(m.options.WakeRate, m.options.WakeBurst)
+	m.calls.tokens.limit(m.options.WakeRate, m.options.WakeBurst)
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	go m.run()
 	return m, nil
@@ -186,7 +186,7 @@ func (m *Manager) SetOptions(options Options) error {
 			return err
 		}
 		m.options = options.withDefaults()
-		m.calls.limit(m.options.WakeRate, m.options.WakeBurst)
+		m.calls.tokens.limit(m.options.WakeRate, m.options.WakeBurst)
 		for _, p := range m.peers {
 			m.refresh(p)
 		}
