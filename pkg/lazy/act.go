@@ -224,6 +224,10 @@ func (m *Manager) evictAt(p *peer, at time.Time) {
 // are held, since WireGuard has no place for them. One that has just passed is
 // WireGuard's: its event is on the way, and the peer stays.
 func (m *Manager) evict(p *peer, now time.Time) {
+	if p.next == callClose { // first things first
+		m.evictAt(p, now.Add(m.options.EvictAfter))
+		return
+	}
 	p.evicted = true
 	m.setGate(p)
 	if m.activity(p).Last().After(p.armedAt) {
