@@ -185,10 +185,14 @@ func (m *Manager) SetOptions(options Options) error {
 		if err := options.Validate(); err != nil {
 			return err
 		}
+		before := m.options
 		m.options = options.withDefaults()
 		m.calls.tokens.limit(m.options.WakeRate, m.options.WakeBurst)
 		for _, p := range m.peers {
 			m.refresh(p)
+			if p.state == Idle && !p.backingOff && m.options.EvictAfter != before.EvictAfter {
+				m.evictAt(p, later(p.armedAt.Add(m.options.EvictAfter), time.Now()))
+			}
 		}
 		m.callWaiting()
 		return nil

@@ -112,7 +112,6 @@ func (m *Manager) refresh(p *peer) {
 		if p.holding != (m.holds(p) || p.evicted) {
 			m.setGate(p)
 		}
-		m.evictAt(p, later(p.armedAt.Add(m.options.EvictAfter), time.Now()))
 	}
 }
 
