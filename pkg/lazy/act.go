@@ -60,7 +60,7 @@ func (m *Manager) step(p *peer, in input, wake Wake) {
 	if p.state < from {
 		m.rewatch(p.Groups...)
 	}
-	if do == open && (in == packet || in == request || in == found) {
+	if do == open && in != mate && in != deadline {
 		m.rally(p.Groups...)
 	}
 }
