@@ -47,7 +47,8 @@ func (m *Manager) step(p *peer, in input, wake Wake) {
 	case rearm:
 		m.arm(p, now)
 	case await:
-		m.await(p, now)
+		p.lost, p.since = true, now
+		m.watch(p)
 	case resume:
 		p.lost, p.since = false, now
 		m.watch(p)
@@ -82,9 +83,14 @@ func (m *Manager) activity(p *peer) detect.Activity {
 	return activity
 }
 
-// idleAt is when a connected peer will have been silent for its threshold.
+// idleAt is when a connected peer will have been silent for its threshold. One
+// whose connection broke is silent: packets that nobody can answer do not count.
 func (m *Manager) idleAt(p *peer) time.Time {
-	return later(m.activity(p).Last(), p.since).Add(m.threshold(p))
+	last := p.since
+	if !p.lost {
+		last = later(m.activity(p).Last(), p.since)
+	}
+	return last.Add(m.threshold(p))
 }
 
 func (m *Manager) threshold(p *peer) time.Duration {
@@ -122,22 +128,11 @@ func (m *Manager) settle(p *peer, now time.Time) {
 	m.watch(p)
 }
 
-// watch sets the deadline of a connected peer.
+// watch sets the deadline of a connected peer, or one whose connection broke.
 func (m *Manager) watch(p *peer) {
 	var at time.Time
 	if !p.permanent {
 		at = later(m.idleAt(p), m.matesUntil(p))
-	}
-	m.deadlines.set(p, at)
-}
-
-// await starts the idle clock of a peer whose connection broke: packets that
-// nobody can answer do not stop it.
-func (m *Manager) await(p *peer, now time.Time) {
-	p.lost = true
-	var at time.Time
-	if !p.permanent {
-		at = later(now.Add(m.threshold(p)), m.matesUntil(p))
 	}
 	m.deadlines.set(p, at)
 }

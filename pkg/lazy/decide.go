@@ -28,7 +28,7 @@ const (
 	nothing action = iota
 	open           // have the connector open the peer
 	settle         // connected: note the wake and watch the peer
-	watch          // set the deadline by the last activity
+	watch          // set the deadline: by the last activity, or the loss
 	park           // arm the peer, look once more, have the connector close it
 	giveUp         // drop what is held, leave the peer alone for a while
 	rearm          // that while is over
@@ -86,7 +86,7 @@ func decide(v view, in input, now time.Time) (State, action) {
 		case (in == deadline || in == sleep) && !needed:
 			return Idle, park
 		case in == deadline || in == exclude || in == include:
-			return Connecting, await
+			return Connecting, watch
 		}
 	case Connected:
 		switch in {

@@ -21,8 +21,8 @@ idle,needed             connecting:open connecting:open connecting:open connecte
 idle,needed,backing-off -               connecting:open -               connected:settle -           connecting:open  -         connecting:open  -                -                connecting:open
 connecting              -               -               -               connected:settle idle:giveUp -                -         -                -                -                -
 connecting,needed       -               -               -               connected:settle idle:giveUp -                -         -                -                -                -
-connecting,lost         -               -               -               connected:settle idle:giveUp idle:park        idle:park connecting:await connecting:await -                connected:resume
-connecting,lost,needed  -               -               -               connected:settle idle:giveUp connecting:await -         connecting:await connecting:await -                connected:resume
+connecting,lost         -               -               -               connected:settle idle:giveUp idle:park        idle:park connecting:watch connecting:watch -                connected:resume
+connecting,lost,needed  -               -               -               connected:settle idle:giveUp connecting:watch -         connecting:watch connecting:watch -                connected:resume
 connected               -               -               -               -                -           connected:watch  idle:park connected:watch  connected:watch  connecting:await -
 connected,silent        -               -               -               -                -           idle:park        idle:park connected:watch  connected:watch  connecting:await -
 connected,needed        -               -               -               -                -           connected:watch  -         connected:watch  connected:watch  connecting:await -

@@ -74,12 +74,12 @@ func (m *Manager) rally(names ...string) {
 	}
 }
 
-// rewatch sets the deadlines of the connected members of the groups: one of
+// rewatch sets the deadlines of the watched members of the groups: one of
 // them no longer keeps the others awake.
 func (m *Manager) rewatch(names ...string) {
 	for _, name := range names {
 		for _, p := range m.groups[name] {
-			if p.state == Connected {
+			if p.watched() {
 				m.watch(p)
 			}
 		}

@@ -53,7 +53,7 @@ type peer struct {
 	evicted    bool      // off the device, or about to be
 	holding    bool      // idle, and armed so that its packets are held
 	armedAt    time.Time // events of before are not of this dormancy
-	since      time.Time // when it became connected
+	since      time.Time // when it became connected, or its connection broke
 	failures   int       // Opens that failed in a row
 	wakes      uint64
 	wake       *Wake // the last one, nil if there was none
@@ -67,6 +67,9 @@ type peer struct {
 	due   time.Time // its deadline, zero if it has none
 	index int       // in the deadlines, -1 if it has none
 }
+
+// watched says whether the peer is parked after a while, unless it is permanent.
+func (p *peer) watched() bool { return p.state == Connected || p.lost }
 
 func (p *peer) lastWake() Wake {
 	if p.wake == nil {
@@ -229,10 +232,8 @@ func (m *Manager) status(p *peer) Status {
 	}
 	s.Peer = p.clone()
 	switch {
-	case p.state == Connected && !p.permanent:
+	case p.watched() && !p.permanent:
 		s.IdleAt = later(m.idleAt(p), m.matesUntil(p))
-	case p.lost:
-		s.IdleAt = p.due
 	case p.backingOff:
 		s.RetryAt = p.due
 	}

@@ -106,7 +106,7 @@ func (m *Manager) UpdatePeer(config Peer) error {
 // refresh brings what the peer's configuration has a say in up to date.
 func (m *Manager) refresh(p *peer) {
 	switch {
-	case p.state == Connected:
+	case p.watched():
 		m.watch(p)
 	case p.state == Idle && !p.backingOff:
 		if p.holding != (m.holds(p) || p.evicted) {
