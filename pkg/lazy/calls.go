@@ -46,6 +46,7 @@ type job struct {
 	peer      *peer
 	call      call
 	abandoned bool // nobody waits for it any longer, and it does not count
+	timeout   error
 	cancel    context.CancelFunc
 }
 
@@ -118,6 +119,7 @@ func (m *Manager) callWaiting() {
 func (m *Manager) start(p *peer) {
 	ctx, cancel := context.WithTimeout(m.ctx, m.options.OpenTimeout)
 	j := &job{peer: p, call: p.next, cancel: cancel}
+	j.timeout = fmt.Errorf("%s %w after %s", j.call, ErrTimeout, m.options.OpenTimeout)
 	m.forgetTurn(p)
 	m.calls.running[p.Key] = j
 	var work func() result
@@ -125,8 +127,8 @@ func (m *Manager) start(p *peer) {
 	switch j.call {
 	case callOpen:
 		m.calls.opens++
-		id, wake, evicted, timeout := p.id, *p.wake, p.evicted, m.timeout(callOpen)
-		work = func() result { return result{err: m.callOpen(ctx, key, id, wake, evicted, timeout)} }
+		id, wake, evicted := p.id, *p.wake, p.evicted
+		work = func() result { return result{err: m.callOpen(ctx, key, id, wake, evicted)} }
 	case callClose:
 		m.calls.closes++
 		work = func() result { return result{err: m.connector.Close(ctx, key)} }
@@ -144,6 +146,9 @@ func (m *Manager) start(p *peer) {
 		defer cancel()
 		r := work()
 		stop()
+		if ctx.Err() != nil && errors.Is(r.err, context.DeadlineExceeded) {
+			r.err = j.timeout
+		}
 		r.job = j
 		m.report(r)
 	})
@@ -158,25 +163,17 @@ func (m *Manager) report(r result) {
 
 // callOpen has the connector open a peer, and sends what is held of it. It runs
 // beside the owning goroutine.
-func (m *Manager) callOpen(ctx context.Context, key Key, id detect.ID, wake Wake, evicted bool, timeout error) error {
+func (m *Manager) callOpen(ctx context.Context, key Key, id detect.ID, wake Wake, evicted bool) error {
 	c := m.connector
 	if early, ok := c.(ReadyConnector); ok && !evicted && early.Ready(key, wake) {
 		if err := m.detector.Open(id); err != nil {
 			return err
 		}
 	}
-	err := c.Open(ctx, key, wake)
-	switch {
-	case err == nil:
-		return m.detector.Open(id)
-	case ctx.Err() != nil && errors.Is(err, context.DeadlineExceeded):
-		return timeout
+	if err := c.Open(ctx, key, wake); err != nil {
+		return err
 	}
-	return err
-}
-
-func (m *Manager) timeout(c call) error {
-	return fmt.Errorf("%s %w after %s", c, ErrTimeout, m.options.OpenTimeout)
+	return m.detector.Open(id)
 }
 
 // abandon gives up a call: it no longer counts, but until it has returned the
@@ -204,7 +201,7 @@ func (m *Manager) finish(r result) {
 	}
 	m.abandon(j)
 	if r.overdue {
-		r.err = m.timeout(j.call)
+		r.err = j.timeout
 	} else {
 		delete(m.calls.running, p.Key)
 	}
@@ -228,9 +225,9 @@ func (m *Manager) conclude(p *peer, r result, abandoned bool) {
 	case r.job.call == callOpen && !abandoned:
 		p.lastError = r.err
 		m.step(p, openFailed, Wake{})
-	case r.job.call == callClose:
+	case r.job.call == callClose, r.job.call == callEvict && r.overdue:
 		p.lastError = r.err
-	case r.job.call == callEvict && !r.overdue:
+	case r.job.call == callEvict:
 		m.evictReturned(p, r)
 	}
 }

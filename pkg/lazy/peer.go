@@ -135,7 +135,7 @@ type Status struct {
 	// Wakes counts how often the peer became connected.
 	Wakes    uint64
 	LastWake Wake // its Reason is 0 if there was none
-	// LastError is why the last Open or Close failed; nil if it did not.
+	// LastError is why the last Open, Close or Evict failed; nil if it did not.
 	LastError error
 	// RetryAt is until when a peer whose Open failed is left alone; else zero.
 	RetryAt time.Time

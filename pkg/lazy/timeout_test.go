@@ -247,7 +247,7 @@ func TestCloseTakesTooLong(t *testing.T) {
 		w.parksAfter(1, threshold)
 		time.Sleep(openTimeout)
 		s := w.status(1)
-		w.fails(s.LastError, context.DeadlineExceeded)
+		w.fails(s.LastError, ErrTimeout)
 		if s.State != Idle || !s.RetryAt.IsZero() {
 			w.Errorf("%s, backs off until %s", s.State, s.RetryAt)
 		}
