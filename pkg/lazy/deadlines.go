@@ -8,8 +8,8 @@ import (
 )
 
 // deadlines has the peers whose state ends at some time, the next one first:
-// connected peers, which may fall idle; those that are being opened, which may
-// take too long; those that back off. Dormant peers are not in it.
+// connected peers, which may fall idle; those whose connection broke; those that
+// back off; dormant ones that are to be evicted. No other dormant peer is in it.
 type deadlines struct {
 	peers []*peer
 	timer *time.Timer
