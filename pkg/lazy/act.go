@@ -238,12 +238,9 @@ func (m *Manager) evictReturned(p *peer, r result) {
 	case p.state != Idle: // it was woken meanwhile: its Open is next
 		p.evicted = r.err == nil && r.again.IsZero()
 	case r.err != nil:
-		p.lastError = r.err
 		m.stay(p, time.Now().Add(m.options.EvictAfter))
 	case !r.again.IsZero():
 		m.stay(p, later(r.again, time.Now().Add(minBackOff)))
-	default:
-		p.lastError = nil
 	}
 }
 

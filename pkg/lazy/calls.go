@@ -225,9 +225,10 @@ func (m *Manager) conclude(p *peer, r result, abandoned bool) {
 	case r.job.call == callOpen && !abandoned:
 		p.lastError = r.err
 		m.step(p, openFailed, Wake{})
-	case r.job.call == callClose, r.job.call == callEvict && r.overdue:
+	case r.job.call != callOpen:
 		p.lastError = r.err
-	case r.job.call == callEvict:
-		m.evictReturned(p, r)
+		if r.job.call == callEvict && !r.overdue {
+			m.evictReturned(p, r)
+		}
 	}
 }
