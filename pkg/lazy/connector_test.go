@@ -19,6 +19,7 @@ type fakeConnector struct {
 	// next method call on.
 	open  func(ctx context.Context, peer Key, wake Wake) error
 	close func(ctx context.Context, peer Key) error
+	evict func(ctx context.Context, peer Key) (again time.Time, err error)
 
 	mu      sync.Mutex // guards what follows
 	calls   []noted
@@ -29,7 +30,7 @@ type fakeConnector struct {
 
 // noted is a connector call that has begun.
 type noted struct {
-	name string // "open" or "close"
+	name string // "open", "close" or "evict"
 	peer Key
 	at   time.Time
 	wake Wake // of an open
@@ -62,6 +63,14 @@ func (c *fakeConnector) Close(ctx context.Context, peer Key) error {
 		return nil
 	}
 	return c.close(ctx, peer)
+}
+
+func (c *fakeConnector) Evict(ctx context.Context, peer Key) (again time.Time, err error) {
+	defer c.begin(noted{"evict", peer, time.Now(), Wake{}})()
+	if c.evict == nil {
+		return again, nil
+	}
+	return c.evict(ctx, peer)
 }
 
 // begin notes a call, and returns what notes its end.

@@ -5,6 +5,8 @@ package lazy
 import (
 	"context"
 	"errors"
+	"slices"
+	"testing/synctest"
 	"time"
 )
 
@@ -30,30 +32,12 @@ func (w *walk) compare() {
 				n, record.gate, p.record.gate, record.waiting, p.record.waiting)
 		}
 	}
-	for _, n := range numbers {
-		opens, closes := w.connector.count("open", key(n)), w.connector.count("close", key(n))
-		if opens != w.model.opens[n] || closes != w.model.closes[n] {
-			w.Fatalf("peer %d: %d opens, want %d; %d closes, want %d",
-				n, opens, w.model.opens[n], closes, w.model.closes[n])
+	for call, begun := range w.model.begun {
+		for _, n := range numbers {
+			if got := w.connector.count(call.String(), key(n)); got != begun[n] {
+				w.Fatalf("peer %d has had %d calls of %s, want %d", n, got, call, begun[n])
+			}
 		}
-	}
-	w.follow()
-}
-
-// follow reads the changes, which must lead from state to state, to where
-// the peers are.
-func (w *walk) follow() {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	for {
-		c, err := w.changes.Next(ctx)
-		if err != nil {
-			break
-		}
-		if c.From != w.states[c.Key] {
-			w.Fatalf("%s, after %q", text(c), w.states[c.Key])
-		}
-		w.states[c.Key] = c.To
 	}
 	for _, n := range numbers {
 		var want State
@@ -62,6 +46,55 @@ func (w *walk) follow() {
 		}
 		if got := w.states[key(n)]; got != want {
 			w.Fatalf("changes lead peer %d to %q, want %q", n, got, want)
+		}
+	}
+}
+
+// pass lets time pass, and stops whenever something happens.
+func (w *walk) pass(d time.Duration) {
+	end := w.model.now.Add(d)
+	for {
+		next := w.model.next()
+		if next.IsZero() || next.After(end) {
+			next = end
+		}
+		time.Sleep(time.Until(next))
+		w.learn()
+		w.model.now = time.Now()
+		w.model.elapse()
+		if next.Equal(end) {
+			return
+		}
+		w.compare()
+	}
+}
+
+// learn lets the manager come to rest, and tells the model in which order it
+// got to its peers.
+func (w *walk) learn() {
+	synctest.Wait()
+	w.readChanges()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.model.armed = append(w.model.armed, w.armed...)
+	w.armed = nil
+}
+
+// readChanges reads the changes, which must lead from state to state.
+func (w *walk) readChanges() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for {
+		c, err := w.changes.Next(ctx)
+		if err != nil {
+			return
+		}
+		if c.From != w.states[c.Key] {
+			w.Fatalf("%s, after %q", text(c), w.states[c.Key])
+		}
+		w.states[c.Key] = c.To
+		if c.To == Connecting {
+			w.model.woken = append(w.model.woken, c.Key[0])
 		}
 	}
 }
@@ -85,7 +118,11 @@ func (p *modelPeer) agrees(s Status, idleAt time.Time) error {
 		return errors.New("state should be " + p.state.String())
 	case s.Permanent != p.permanent:
 		return errors.New("permanent is wrong")
-	case s.Wakes != p.wakes || s.LastWake.Reason != p.wake:
+	case s.Evicted != p.evicted:
+		return errors.New("evicted is wrong")
+	case !slices.Equal(s.Groups, p.groups):
+		return errors.New("groups are wrong")
+	case s.Wakes != p.wakes || s.LastWake.Reason != p.wake || !s.LastWake.Time.Equal(p.wokenAt):
 		return errors.New("wakes are wrong; the last should be by " + p.wake.String())
 	case !errors.Is(s.LastError, p.err):
 		return errors.New("last error is wrong")

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -27,9 +28,9 @@ func TestRandomWalk(t *testing.T) {
 		// A panic must leave the bubble by this door: it is how rapid fails.
 		var failure any
 		synctest.Test(t, func(*testing.T) {
+			defer func() { failure = recover() }()
 			w := newWalk(rt)
 			defer w.end()
-			defer func() { failure = recover() }()
 			rt.Repeat(w.actions())
 			steps += w.steps
 		})
@@ -60,6 +61,8 @@ type walk struct {
 	mu      sync.Mutex // guards what follows
 	manners map[byte]manners
 	races   map[byte]race
+	racing  race
+	armed   []byte
 	waiting map[byte]chan error // answers to the calls that wait
 }
 
@@ -74,15 +77,18 @@ func newWalk(t *rapid.T) *walk {
 	w.detector.beforeArm = w.raceBefore
 	w.detector.afterArm = w.raceAfter
 	w.connector.open = func(ctx context.Context, peer Key, _ Wake) error {
+		_, err := w.call(ctx, peer[0])
+		return err
+	}
+	w.connector.close = func(ctx context.Context, peer Key) error {
+		_, err := w.call(ctx, peer[0])
+		return err
+	}
+	w.connector.evict = func(ctx context.Context, peer Key) (time.Time, error) {
 		return w.call(ctx, peer[0])
 	}
-	w.connector.close = func(_ context.Context, peer Key) error {
-		return w.call(context.Background(), peer[0])
-	}
-	options := Options{
-		Detector: w.detector, Connector: w.connector,
-		InactivityThreshold: threshold, OpenTimeout: openTimeout, MaxOpens: 2,
-	}
+	options := w.options()
+	options.Detector, options.Connector = w.detector, w.connector
 	w.model = newModel(options)
 	var err error
 	if w.manager, err = New(options); err != nil {
@@ -107,7 +113,7 @@ func (w *walk) end() {
 }
 
 // call is a connector call for a peer.
-func (w *walk) call(ctx context.Context, n byte) error {
+func (w *walk) call(ctx context.Context, n byte) (again time.Time, err error) {
 	w.mu.Lock()
 	manners, answer := w.manners[n], make(chan error, 1)
 	if manners == obeys || manners == deaf {
@@ -116,36 +122,45 @@ func (w *walk) call(ctx context.Context, n byte) error {
 	w.mu.Unlock()
 	switch manners {
 	case succeeds:
-		return nil
+		return again, nil
+	case notYet:
+		return time.Now().Add(notYetAgain), nil
 	case fails:
-		return errRefused
+		return again, errRefused
 	case deaf:
-		return <-answer
+		return again, <-answer
 	}
 	select {
-	case err := <-answer:
-		return err
+	case err = <-answer:
 	case <-ctx.Done():
-		return ctx.Err()
+		err = ctx.Err()
+	}
+	return again, err
+}
+
+// raceBefore and raceAfter let packets pass while a peer is armed that was open.
+func (w *walk) raceBefore(id detect.ID) {
+	n := w.number(id)
+	w.mu.Lock()
+	w.armed = append(w.armed, n)
+	w.racing = race{}
+	if w.detector.peer(address(n)).gate == gateOpen {
+		w.racing = w.races[n]
+		delete(w.races, n)
+	}
+	r := w.racing
+	w.mu.Unlock()
+	if r.before {
+		w.detector.send(r.direction, address(n))
 	}
 }
 
-func (w *walk) raceBefore(id detect.ID) { w.race(id, func(r race) bool { return r.before }) }
-
 func (w *walk) raceAfter(id detect.ID) {
-	w.race(id, func(r race) bool { return r.after })
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.races, w.number(id))
-}
-
-func (w *walk) race(id detect.ID, runs func(race) bool) {
-	w.mu.Lock()
-	n := w.number(id)
-	r := w.races[n]
+	r := w.racing
 	w.mu.Unlock()
-	if runs(r) {
-		w.detector.send(r.direction, address(n))
+	if r.after {
+		w.detector.send(r.direction, address(w.number(id)))
 	}
 }
 

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lazy
+
+import "time"
+
+// thresholdOf is how long the peer must be silent.
+func (m *model) thresholdOf(p *modelPeer) time.Duration {
+	if p.threshold == 0 {
+		return m.options.InactivityThreshold
+	}
+	return p.threshold
+}
+
+// silentAt is when the peer has been silent for its threshold.
+func (m *model) silentAt(p *modelPeer) time.Time {
+	last := p.since
+	if !p.lost {
+		last = later(last, p.record.activity.Last())
+	}
+	return last.Add(m.thresholdOf(p))
+}
+
+// activeUntil is until when the peer keeps its groups awake. One that only they
+// have woken needs traffic for that.
+func (m *model) activeUntil(p *modelPeer) time.Time {
+	switch {
+	case p.state == Connected && p.wake == ReasonGroup:
+		return p.record.activity.Last().Add(m.thresholdOf(p))
+	case p.state == Connected:
+		return m.silentAt(p)
+	case p.state == Connecting && !p.lost && p.wake != ReasonGroup:
+		return m.now.Add(m.thresholdOf(p))
+	}
+	return time.Time{}
+}
+
+// until is until when others of the group keep the peer awake.
+func (m *model) until(p *modelPeer, group string) (until time.Time) {
+	for _, other := range m.peers {
+		for _, name := range other.groups {
+			if other != p && name == group {
+				until = later(until, m.activeUntil(other))
+			}
+		}
+	}
+	return until
+}
+
+func (m *model) matesUntil(p *modelPeer) (until time.Time) {
+	for _, name := range p.groups {
+		until = later(until, m.until(p, name))
+	}
+	return until
+}
+
+// needed says whether the peer must stay awake whatever its own traffic.
+func (m *model) needed(p *modelPeer) bool {
+	return p.permanent || m.matesUntil(p).After(m.now)
+}
+
+// idleAt is when the peer will be parked, zero if it will not.
+func (m *model) idleAt(p *modelPeer) time.Time {
+	if p.permanent || p.state != Connected && !p.lost {
+		return time.Time{}
+	}
+	return later(m.silentAt(p), m.matesUntil(p))
+}
+
+// deadline is when something happens to the peer by itself, zero if nothing
+// will.
+func (m *model) deadline(p *modelPeer) time.Time {
+	switch {
+	case p.state != Idle:
+		return m.idleAt(p)
+	case !p.failedAt.IsZero():
+		return p.retryAt
+	}
+	return p.evictAt
+}
+
+// expire does what is due for the peer.
+func (m *model) expire(p *modelPeer) {
+	switch {
+	case p.state != Idle:
+		m.park(p)
+	case p.permanent:
+		m.open(p, ReasonRequest)
+	case m.needed(p):
+		m.open(p, ReasonGroup)
+	case !p.failedAt.IsZero():
+		m.arm(p)
+	default:
+		m.evict(p)
+	}
+}
+
+func (m *model) isDue(at time.Time) bool { return !at.IsZero() && !at.After(m.now) }
+
+// elapse does what is due by now.
+func (m *model) elapse() {
+	for due := true; due; m.follow() {
+		due = false
+		for _, c := range m.calls {
+			if !c.abandoned && m.isDue(c.until) {
+				m.overdue(c)
+				due = true
+			}
+		}
+		for p := m.firstDue(); p != nil; p = m.firstDue() {
+			m.expire(p)
+			due = true
+		}
+	}
+	m.woken, m.armed = nil, nil
+}
+
+func (m *model) firstDue() *modelPeer {
+	var due []*modelPeer
+	for _, p := range m.peers {
+		if m.isDue(m.deadline(p)) {
+			due = append(due, p)
+		}
+	}
+	if len(due) == 0 {
+		return nil
+	}
+	return inOrder(due, m.armed)[0]
+}
+
+// next is when something happens by itself, zero if nothing will.
+func (m *model) next() (next time.Time) {
+	sooner := func(at time.Time) {
+		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	for _, p := range m.peers {
+		sooner(m.deadline(p))
+	}
+	for _, c := range m.calls {
+		if !c.abandoned {
+			sooner(c.until)
+		}
+	}
+	for _, p := range m.queue {
+		if p.awaitsToken() && !m.hasToken() {
+			sooner(m.token)
+		}
+	}
+	return next
+}
