@@ -99,7 +99,7 @@ func TestTop(t *testing.T) {
 	if _, err := n.Here.Ping(ctx, n.There.IPv4); err != nil {
 		t.Fatal(err)
 	}
-	sees(t, p, "connecting -> connected  egress", "icmp "+n.Here.IPv4.String()+" > ", "egress 1, request 1", "wakes 2", "█")
+	sees(t, p, "connecting -> connected  egress", "icmp "+n.Here.IPv4.String()+" > ", "egress 1, request 1", "wakes 2", "▇")
 	types(t, p, "x")
 	sees(t, p, "1 permanent", "never")
 	types(t, p, "s")

@@ -50,7 +50,7 @@ func counted(before, now uint64) uint64 {
 	return now - before
 }
 
-var bars = []rune("▁▂▃▄▅▆▇█")
+var bars = []rune("▁▂▃▄▅▆▇") // not █, which touches the line above
 
 // spark draws the last values, relative to the highest of them. The lowest bar is for little, a blank for nothing.
 func spark(past []float64, width int) string {

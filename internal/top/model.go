@@ -58,7 +58,7 @@ type answer struct {
 	failed bool
 }
 
-// orders are how peers can be sorted. What is equal is sorted as `lazybpf status` does.
+// orders are how peers can be sorted. Those that are equal are sorted by activity.
 var orders = []struct {
 	name    string
 	compare func(a, b *row) int
@@ -69,6 +69,13 @@ var orders = []struct {
 	{"wakes", func(a, b *row) int { return cmp.Compare(b.Wakes, a.Wakes) }},
 	{"latency", func(a, b *row) int { return cmp.Compare(tookOf(b.Peer), tookOf(a.Peer)) }},
 	{"name", func(a, b *row) int { return cmp.Compare(view.Label(a.Peer), view.Label(b.Peer)) }},
+}
+
+// byActivity goes by whole seconds: peers that all talk now do not change places all the time.
+func (m *model) byActivity(a, b *row) int {
+	seconds := func(r *row) time.Duration { return max(0, m.now.Sub(view.LastActivity(r.Peer))) / time.Second }
+	return cmp.Or(cmp.Compare(seconds(a), seconds(b)), cmp.Compare(view.Label(a.Peer), view.Label(b.Peer)),
+		cmp.Compare(a.PublicKey, b.PublicKey))
 }
 
 // rank puts those first that somebody may want to look at.
@@ -221,7 +228,7 @@ func (m *model) arrange() {
 	slices.SortFunc(m.all, func(a, b *row) int { // nearly sorted already, by the last time
 		n := compare(a, b)
 		if n == 0 {
-			n = view.ByActivity(a.Peer, b.Peer)
+			n = m.byActivity(a, b)
 		}
 		if m.backwards {
 			n = -n

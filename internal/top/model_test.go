@@ -182,6 +182,15 @@ func TestOrder(t *testing.T) {
 	if got := s.order(); got != "dcba" {
 		t.Errorf("reversed: %s", got)
 	}
+
+	// Who was active in the same second stays in place.
+	now := some()
+	now[1].LastTx, now[2].LastRx = at(100*time.Millisecond), at(900*time.Millisecond)
+	s.press("r")
+	s.Update(s.at(time.Second, now...))
+	if got := s.order(); got != "abcd" {
+		t.Errorf("both talk: %s", got)
+	}
 }
 
 func TestFilter(t *testing.T) {
