@@ -18,7 +18,7 @@ C_FILES = $(wildcard bpf/*.c bpf/*.h)
 GENERATED = '*_bpfe[lb].*'
 BENCHMARKED = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r dirname | sort -u)
 
-.PHONY: help build demo test bench test-vm vm-shell generate check-generated format lint install clean
+.PHONY: help build demo test bench test-vm vm-shell screenshots generate check-generated format lint install clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -45,6 +45,9 @@ test-vm: ## all tests in VMs with kernel WireGuard; KERNEL=5.10, 6.1, 6.12 or ne
 
 vm-shell: ## a shell in one of these VMs
 	hack/vm/run shell $(or $(KERNEL),newest)
+
+screenshots: build ## docs/images, of the real programs (as root)
+	go run ./hack/screenshots bin/lazybpf docs/images
 
 generate: ## compiles bpf/ and writes pkg/detect/bpf_*
 	BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(STRIP) go generate ./...

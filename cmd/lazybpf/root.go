@@ -12,6 +12,7 @@ func newRootCommand() *cobra.Command {
 back to sleep when traffic stops. A peer is named by its public key, a unique prefix of one (at
 least 4 characters), or an address inside its allowed IPs.`,
 		Example: `  lazybpf status
+  lazybpf top wg0
   lazybpf events wg0
   lazybpf wake wg0 10.0.0.2`,
 		Version:                    buildVersion(),

@@ -3,6 +3,8 @@
 package vt
 
 import (
+	"encoding/xml"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -116,5 +118,33 @@ func TestProgram(t *testing.T) {
 	}
 	if got := p.Text(); !strings.HasSuffix(got, "9 40\nand this\n") {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestSVG(t *testing.T) {
+	s := New(10, 4)
+	_, _ = s.Write([]byte("a <b>\r\n  \x1b[2;31mdim\x1b[0m\x1b[7m▄─ \x1b[0m"))
+	var b strings.Builder
+	if err := s.SVG(&b, "R&D"); err != nil {
+		t.Fatal(err)
+	}
+	got := b.String()
+	for _, want := range []string{
+		`width="112" height="64"`, "<title>R&amp;D</title>",
+		`<text x="14.0" y="27.5" textLength="42.0" xml:space="preserve" fill="#c8ccd4">a &lt;b&gt;</text>`,
+		`<text x="30.8" y="45.5" textLength="25.2" xml:space="preserve" fill="#e06c75" opacity="0.6">dim</text>`,
+		`<rect x="56.0" y="32.00" width="25.2" height="18.00" fill="#c8ccd4"/>`,
+		`<rect x="56.0" y="41.00" width="8.4" height="9.00" fill="#1d1f21"/>`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in\n%s", want, got)
+		}
+	}
+	for dec := xml.NewDecoder(strings.NewReader(got)); ; {
+		if _, err := dec.Token(); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatalf("it is no XML: %v\n%s", err, got)
+		}
 	}
 }

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command screenshots makes the pictures in docs/images: what `lazybpf status`, `top` and `demo` really show, of real
+// WireGuard with real traffic. It takes root and a minute, and runs in a network of its own, of which nothing is left.
+//
+//	go run ./hack/screenshots bin/lazybpf docs/images
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/lazybpf/lazybpf/internal/control"
+	"github.com/lazybpf/lazybpf/internal/lab"
+	"github.com/lazybpf/lazybpf/internal/vt"
+)
+
+func main() {
+	if len(os.Args) != 3 {
+		fmt.Fprintln(os.Stderr, "usage: screenshots LAZYBPF DIR")
+		os.Exit(2)
+	}
+	lazybpf, dir := os.Args[1], os.Args[2]
+	code, err := lab.Reexec(func() int {
+		err := errors.Join(demo(lazybpf, dir), live(lazybpf, dir))
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return 0
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// size of the terminal: as wide as a README shows without making it smaller.
+const width, height = 100, 27
+
+func start(height int, lazybpf string, args ...string) (*vt.Program, error) {
+	cmd := exec.Command(lazybpf, args...)
+	cmd.Env = append(os.Environ(), "TERM=xterm-256color", "NO_COLOR=")
+	return vt.Start(cmd, width, height)
+}
+
+// save draws what a program has written, below the command that a person would have typed.
+func save(p *vt.Program, path string, prompt bool, height int) (err error) {
+	command := strings.Join(append([]string{"lazybpf"}, p.Cmd.Args[1:]...), " ")
+	screen := vt.New(width, height+1)
+	if prompt {
+		fmt.Fprintf(screen, "\x1b[1m# %s\x1b[0m\r\n", command)
+	}
+	p.Look(func(_ *vt.Screen, raw string) { fmt.Fprint(screen, raw) })
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	return screen.SVG(file, command)
+}
+
+// demo is run in a lab of its own, within ours.
+func demo(lazybpf, dir string) error {
+	const height = 60
+	p, err := start(height, "env", "LAZYBPF_LAB=", lazybpf, "demo")
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	if err := p.Wait(time.Minute); err != nil {
+		return fmt.Errorf("lazybpf demo: %w\n%s", err, p.Text())
+	}
+	p.Cmd.Args = p.Cmd.Args[2:]
+	return save(p, filepath.Join(dir, "demo.svg"), true, height)
+}
+
+// live runs a daemon on a hub whose peers talk for a while, then takes the pictures of top and status.
+func live(lazybpf, dir string) error {
+	h, err := newHub()
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	daemon := exec.Command(lazybpf, "run", h.iface(), "--inactivity-threshold", "15s", "--log-level", "error")
+	daemon.Stderr = os.Stderr
+	if err := daemon.Start(); err != nil {
+		return err
+	}
+	defer func() {
+		_ = daemon.Process.Signal(os.Interrupt)
+		_ = daemon.Wait()
+	}()
+	client := control.NewClient(control.Path(h.iface()))
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		_, err := client.Status(h.ctx)
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			return err
+		}
+	}
+	top, err := start(height, lazybpf, "top", h.iface())
+	if err != nil {
+		return err
+	}
+	defer top.Close()
+	h.talk(45 * time.Second)
+	if err := top.Type("g"); err != nil {
+		return err
+	}
+	if text, ok := top.Await(10*time.Second, func(text string) bool { return strings.Contains(text, "─ 1 of ") }); !ok {
+		return fmt.Errorf("lazybpf top does not select its first peer:\n%s", text)
+	}
+	if err := save(top, filepath.Join(dir, "top.svg"), false, height); err != nil {
+		return err
+	}
+	status, err := start(height, lazybpf, "status", h.iface())
+	if err != nil {
+		return err
+	}
+	defer status.Close()
+	if err := status.Wait(10 * time.Second); err != nil {
+		return err
+	}
+	return save(status, filepath.Join(dir, "status.svg"), true, height)
+}
