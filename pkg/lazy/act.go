@@ -31,16 +31,21 @@ func (m *Manager) step(p *peer, in input, wake Wake) {
 	next, do := decide(m.view(p, now), in, now)
 	p.state = next
 	var failure error
+	var by Wake
 	switch do {
 	case nothing:
 	case open:
 		m.open(p, wake)
+		by = *p.wake
 	case settle:
 		m.settle(p, now)
+		by = *p.wake
 	case watch:
 		m.watch(p)
 	case park:
-		m.park(p, from)
+		if m.park(p, from); p.state == Connected { // after all
+			by = *p.wake
+		}
 	case giveUp:
 		failure = p.lastError
 		m.giveUp(p, now)
@@ -56,7 +61,7 @@ func (m *Manager) step(p *peer, in input, wake Wake) {
 		m.evict(p, now)
 	}
 	if p.state != from {
-		m.publish(p, from, failure)
+		m.publish(p, from, by, failure)
 	}
 	if p.state < from {
 		m.rewatch(p.Groups...)
@@ -115,7 +120,7 @@ func (m *Manager) open(p *peer, wake Wake) {
 		p.evicted = false // it never came to that
 	}
 	p.backingOff = false
-	p.wake = &wake
+	p.wake, p.received = &wake, m.activity(p).RxPackets
 	p.urgent = wake.Reason == ReasonRequest
 	m.want(p, callOpen)
 }

@@ -127,7 +127,11 @@ func (m *Manager) start(p *peer) {
 	switch j.call {
 	case callOpen:
 		m.calls.opens++
-		id, wake, evicted := p.id, *p.wake, p.evicted
+		id, wake, evicted, received := p.id, *p.wake, p.evicted, p.received
+		ctx = context.WithValue(ctx, answered{}, func() bool {
+			activity, _ := m.detector.Activity(id)
+			return activity.RxPackets != received
+		})
 		work = func() result { return result{err: m.callOpen(ctx, key, id, wake, evicted)} }
 	case callClose:
 		m.calls.closes++
@@ -174,6 +178,18 @@ func (m *Manager) callOpen(ctx context.Context, key Key, id detect.ID, wake Wake
 		return err
 	}
 	return m.detector.Open(id)
+}
+
+// answered is the key of what Answered asks, in the context of an Open.
+type answered struct{}
+
+// Answered says whether a packet from the peer has come since it woke; ctx is
+// that of its Connector.Open, or comes from it. WireGuard then knows where the
+// peer is, better than whoever is still looking for it: its endpoint should be
+// left alone.
+func Answered(ctx context.Context) bool {
+	ask, ok := ctx.Value(answered{}).(func() bool)
+	return ok && ask()
 }
 
 // abandon gives up a call: it no longer counts, but until it has returned the

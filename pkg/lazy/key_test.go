@@ -2,7 +2,10 @@
 
 package lazy
 
-import "testing"
+import (
+	"encoding/json"
+	"testing"
+)
 
 func TestKey(t *testing.T) {
 	const text = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
@@ -12,6 +15,17 @@ func TestKey(t *testing.T) {
 	}
 	if k.String() != text || k.Short() != text[:8] {
 		t.Errorf("key is %s, in short %s, want %s", k, k.Short(), text)
+	}
+	encoded, err := json.Marshal(map[Key]Key{k: k})
+	if err != nil || string(encoded) != `{"`+text+`":"`+text+`"}` {
+		t.Errorf("encoded as %s, %v", encoded, err)
+	}
+	var decoded map[Key]Key
+	if err := json.Unmarshal(encoded, &decoded); err != nil || decoded[k] != k {
+		t.Errorf("decoded as %v, %v", decoded, err)
+	}
+	if err := json.Unmarshal([]byte(`{"x":"`+text+`"}`), &decoded); err == nil {
+		t.Error("a key of one letter is decoded")
 	}
 	for _, wrong := range []string{"", "x", text[:43], text + "A", "%" + text[1:], "AAAA" + text} {
 		if k, err := ParseKey(wrong); err == nil {
@@ -28,6 +42,7 @@ func TestNames(t *testing.T) {
 	}
 	for reason, want := range map[Reason]string{
 		0: "", ReasonEgress: "egress", ReasonIngress: "ingress", ReasonRequest: "request", ReasonStart: "start",
+		ReasonGroup: "group",
 	} {
 		if got := reason.String(); got != want {
 			t.Errorf("reason %d is %q, want %q", reason, got, want)

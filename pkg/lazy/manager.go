@@ -56,7 +56,8 @@ type peer struct {
 	since      time.Time // when it became connected, or its connection broke
 	failures   int       // Opens that failed in a row
 	wakes      uint64
-	wake       *Wake // the last one, nil if there was none
+	wake       *Wake  // the last one, nil if there was none
+	received   uint64 // packets from the peer by then
 	lastError  error
 
 	next   call          // waits for another call to return, or for its turn
@@ -251,12 +252,10 @@ func (m *Manager) Subscribe() (*Subscription, error) {
 	return s, err
 }
 
-// publish tells the subscribers that the peer came from another state.
-func (m *Manager) publish(p *peer, from State, failure error) {
-	change := Change{Time: time.Now(), Key: p.Key, From: from, To: p.state, Err: failure}
-	if p.state == Connecting || p.state == Connected {
-		change.Wake = p.lastWake()
-	}
+// publish tells the subscribers that the peer came from another state, by a
+// wake if it is not the zero one.
+func (m *Manager) publish(p *peer, from State, wake Wake, failure error) {
+	change := Change{Time: time.Now(), Key: p.Key, From: from, To: p.state, Wake: wake, Err: failure}
 	for s := range m.subscribers {
 		s.add(change)
 	}

@@ -51,7 +51,9 @@ type Connector interface {
 	// Open makes the peer reachable: when it returns nil, what was held is
 	// sent. It may run as long as Options.OpenTimeout; then, or when the peer is
 	// removed or the manager closed, ctx ends. After an error the peer is left
-	// alone for a while. Opening an open peer must do no harm. An Open that
+	// alone for a while. Opening an open peer must do no harm. Where it takes
+	// time to find the peer's endpoint, the peer may come by itself meanwhile:
+	// see Answered. An Open that
 	// succeeds though ctx has ended is followed by a Close, unless somebody
 	// needs the peer again, or it was removed: then nothing follows.
 	Open(ctx context.Context, peer Key, wake Wake) error

@@ -27,6 +27,15 @@ func ParseKey(s string) (Key, error) {
 // String is the key in base64, as wg(8) writes it.
 func (k Key) String() string { return base64.StdEncoding.EncodeToString(k[:]) }
 
+// MarshalText writes a key in base64.
+func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText reads a key in base64.
+func (k *Key) UnmarshalText(text []byte) (err error) {
+	*k, err = ParseKey(string(text))
+	return err
+}
+
 // Short is the beginning of String, to name a peer to people.
 func (k Key) Short() string { return k.String()[:8] }
 
@@ -146,8 +155,8 @@ type Change struct {
 	Time     time.Time
 	Key      Key
 	From, To State // zero: the peer was added, or removed
-	// Wake is why the peer became connecting or connected; its Reason is 0
-	// for the way back.
+	// Wake is why the peer became connecting or connected. Its Reason is 0 for
+	// the way back, and where a connection breaks or is back.
 	Wake Wake
 	// Err is why the peer could not be opened, if that is the change.
 	Err error

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// AddPeer adds a dormant peer. If it is on the exclude list, it is opened and
+// AddPeer adds a dormant peer, which the connector must have no part in: as
+// after Close. If it is on the exclude list, it is opened and
 // AddPeer says so; if its group is active, it is opened as well. Errors:
 // ErrPeerExists, ErrThreshold, ErrWakeMode, those of the detector; then the
 // manager does not have the peer.
@@ -20,7 +21,7 @@ func (m *Manager) AddPeer(config Peer) (excluded bool, err error) {
 		}
 		p.state = Idle
 		m.arm(p, time.Now())
-		m.publish(p, 0, nil)
+		m.publish(p, 0, Wake{}, nil)
 		if excluded = m.excluded[p.Key]; excluded {
 			m.exclude(p)
 		}
@@ -44,7 +45,7 @@ func (m *Manager) AddActivePeers(configs ...Peer) error {
 			p.since = time.Now()
 			p.wake = &Wake{Reason: ReasonStart, Time: p.since}
 			m.watch(p)
-			m.publish(p, 0, nil)
+			m.publish(p, 0, *p.wake, nil)
 			m.rally(p.Groups...)
 		}
 		return nil
@@ -128,7 +129,7 @@ func (m *Manager) RemovePeer(key Key) error {
 		m.groups.leave(p)
 		from := p.state
 		p.state = 0
-		m.publish(p, from, nil)
+		m.publish(p, from, Wake{}, nil)
 		m.rewatch(p.Groups...)
 		m.callWaiting()
 		return m.detector.Remove(p.id)

@@ -4,6 +4,7 @@ package lazy
 
 import (
 	"context"
+	"iter"
 	"sync"
 )
 
@@ -48,6 +49,19 @@ func (s *Subscription) Next(ctx context.Context) (Change, error) {
 		case <-s.ready:
 		case <-ctx.Done():
 			return Change{}, ctx.Err()
+		}
+	}
+}
+
+// All yields the changes one by one, until ctx is done, or the manager or the
+// subscription closed.
+func (s *Subscription) All(ctx context.Context) iter.Seq[Change] {
+	return func(yield func(Change) bool) {
+		for {
+			change, err := s.Next(ctx)
+			if err != nil || !yield(change) {
+				return
+			}
 		}
 	}
 }
