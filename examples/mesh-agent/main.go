@@ -96,8 +96,7 @@ func (c *connector) Open(ctx context.Context, peer lazy.Key, wake lazy.Wake) (er
 		if endpoint, err = c.negotiate(ctx, peer); err != nil {
 			return err
 		}
-		const tick = 10 * time.Millisecond // LastRx may be as much too early
-		if status, _ := c.manager.Peer(peer); status.Activity.LastRx.After(wake.Time.Add(-tick)) {
+		if lazy.Answered(ctx) {
 			endpoint = nil // it has learned it while we were negotiating
 		}
 	}
@@ -193,7 +192,7 @@ func listen(manager *lazy.Manager) {
 }
 
 func logChanges(changes *lazy.Subscription) {
-	for c, err := changes.Next(context.Background()); err == nil; c, err = changes.Next(context.Background()) {
+	for c := range changes.All(context.Background()) {
 		slog.Info(c.To.String(), "peer", c.Key.Short(), "reason", c.Wake.Reason, "took", c.Wake.Took, "error", c.Err)
 	}
 }
