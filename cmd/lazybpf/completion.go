@@ -82,12 +82,12 @@ func completeInterfaceAndPeers(cmd *cobra.Command, args []string, word string) (
 	if len(args) == 0 {
 		return completeInterface(cmd, args, word)
 	}
-	return peerNames(cmd, args[0], args[1:], word), cobra.ShellCompDirectiveNoFileComp
+	return peerNames(cmd, args[:1], args[1:], word), cobra.ShellCompDirectiveNoFileComp
 }
 
-// completePeer offers the value of a flag, after an interface.
+// completePeer offers the value of a flag, of the interface if there is one.
 func completePeer(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
-	return peerNames(cmd, first(args), nil, word), cobra.ShellCompDirectiveNoFileComp
+	return peerNames(cmd, args, nil, word), cobra.ShellCompDirectiveNoFileComp
 }
 
 // tabPatience is how long a person who presses tab waits for the daemon.
@@ -95,11 +95,16 @@ const tabPatience = 2 * time.Second
 
 // peerNames are the names and keys that begin with a word, and addresses if it is the beginning of one. Those of a peer that
 // was given already are left out.
-func peerNames(cmd *cobra.Command, iface string, given []string, word string) (names []string) {
+func peerNames(cmd *cobra.Command, iface, given []string, word string) (names []string) {
 	ctx, cancel := context.WithTimeout(cmd.Context(), tabPatience)
 	defer cancel()
-	status, _ := control.NewClient(socket(iface, cmd.Flag("control").Value.String())).Status(ctx)
-	for _, p := range status.Peers {
+	clients, _ := statusClients(control.Dir, iface, cmd.Flag("control").Value.String(), control.Filter{})
+	statuses, _ := askAll(ctx, clients)
+	var peers []control.Peer
+	if len(statuses) == 1 { // of several, PEER takes IFACE
+		peers = statuses[0].Peers
+	}
+	for _, p := range peers {
 		candidates := []string{p.Name, p.PublicKey}
 		if strings.ContainsAny(word, ".:") {
 			candidates = append(candidates, hosts(p.AllowedIPs)...)
