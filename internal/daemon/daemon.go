@@ -73,6 +73,7 @@ type Daemon struct {
 	detector  *detect.Detector
 	manager   *lazy.Manager
 	changes   *lazy.Subscription // for the log
+	tally     tally              // of changes
 	listener  net.Listener
 	metrics   *metrics.Metrics
 	gone      counts
@@ -183,6 +184,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	group.Go(func() error { return d.watch(ctx) })
 	group.Go(func() error { return d.logChanges(ctx) })
 	group.Go(func() error { return d.reloadOnSignal(ctx) })
+	group.Go(func() error { return d.notify(ctx) })
 	err := group.Wait()
 	err = errors.Join(explain(d.options.Interface, err), d.stop())
 	d.log.Info("stopped")
@@ -227,6 +229,7 @@ func (d *Daemon) logChanges(ctx context.Context) error {
 		if err != nil {
 			return nil
 		}
+		d.tally.add(change)
 		log := d.log.WithField("peer", change.Key.String())
 		switch {
 		case change.Err != nil:
