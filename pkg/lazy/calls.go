@@ -7,7 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/lazybpf/lazybpf/pkg/detect"
 )
@@ -37,8 +40,8 @@ type calls struct {
 	// What waits for its turn: Opens that somebody has asked for, Opens by
 	// packets and groups, and what idle peers need.
 	requests, wakes, rest list.List
-	tokens                bucket      // for the Opens by packets and groups
-	token                 *time.Timer // fires when there is one for the next of them
+	tokens                *rate.Limiter // for the Opens by packets and groups
+	token                 *time.Timer   // fires when there is one for the next of them
 }
 
 // job is a connector call that runs.
@@ -62,6 +65,21 @@ func newCalls() calls {
 	token := time.NewTimer(0)
 	token.Stop()
 	return calls{running: make(map[Key]*job), token: token}
+}
+
+// newTokens makes the bucket of WakeRate and WakeBurst. It is full.
+func newTokens(o Options) *rate.Limiter {
+	if o.WakeRate == 0 {
+		return rate.NewLimiter(rate.Inf, 0)
+	}
+	return rate.NewLimiter(rate.Limit(o.WakeRate), o.WakeBurst)
+}
+
+// untilToken is how long it takes until there is a token.
+func untilToken(tokens *rate.Limiter, now time.Time) time.Duration {
+	missing := (1 - tokens.TokensAt(now)) / float64(tokens.Limit()) * float64(time.Second)
+	const longest = math.MaxInt64 / 2
+	return max(time.Duration(min(math.Ceil(missing), longest)), 1)
 }
 
 // want makes c the next call for the peer, as soon as no other runs for it and
@@ -107,8 +125,8 @@ func (m *Manager) callWaiting() {
 		m.start(c.requests.Front().Value.(*peer))
 	}
 	for c.opens < m.options.MaxOpens && c.wakes.Len() > 0 {
-		if wait := c.tokens.take(time.Now()); wait > 0 {
-			c.token.Reset(wait)
+		if now := time.Now(); !c.tokens.AllowN(now, 1) {
+			c.token.Reset(untilToken(c.tokens, now))
 			return
 		}
 		m.start(c.wakes.Front().Value.(*peer))

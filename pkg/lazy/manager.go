@@ -100,7 +100,7 @@ func New(options Options) (*Manager, error) {
 		calls:       newCalls(),
 		subscribers: make(map[*Subscription]bool),
 	}
-	m.calls.tokens.limit(m.options.WakeRate, m.options.WakeBurst)
+	m.calls.tokens = newTokens(m.options)
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	go m.run()
 	return m, nil
@@ -191,7 +191,9 @@ func (m *Manager) SetOptions(options Options) error {
 		}
 		before := m.options
 		m.options = options.withDefaults()
-		m.calls.tokens.limit(m.options.WakeRate, m.options.WakeBurst)
+		if m.options.WakeRate != before.WakeRate || m.options.WakeBurst != before.WakeBurst {
+			m.calls.tokens = newTokens(m.options)
+		}
 		for _, p := range m.peers {
 			m.refresh(p)
 			if p.state == Idle && !p.backingOff && m.options.EvictAfter != before.EvictAfter {

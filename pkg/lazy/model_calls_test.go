@@ -4,7 +4,6 @@ package lazy
 
 import (
 	"context"
-	"math"
 	"slices"
 	"time"
 )
@@ -89,32 +88,11 @@ func (m *model) turn() *modelPeer {
 func (p *modelPeer) asked() bool       { return p.next == callOpen && p.urgent }
 func (p *modelPeer) awaitsToken() bool { return p.next == callOpen && !p.urgent }
 
-// interval is how long it takes for a token to come.
-func (m *model) interval() time.Duration {
-	return time.Duration(math.Round(1e9 / m.options.WakeRate))
-}
-
-func (m *model) hasToken() bool {
-	for m.tokens < m.options.WakeBurst && !m.token.After(m.now) {
-		m.tokens++
-		m.token = m.token.Add(m.interval())
-	}
-	return m.tokens > 0 || m.options.WakeRate == 0
-}
-
-func (m *model) takeToken() {
-	if m.options.WakeRate == 0 {
-		return
-	}
-	if m.tokens == m.options.WakeBurst {
-		m.token = m.now.Add(m.interval())
-	}
-	m.tokens--
-}
+func (m *model) hasToken() bool { return m.tokens.TokensAt(m.now) >= 1 || m.options.WakeRate == 0 }
 
 func (m *model) begin(p *modelPeer) {
 	if p.awaitsToken() {
-		m.takeToken()
+		m.tokens.AllowN(m.now, 1)
 	}
 	c := &modelCall{
 		peer: p, call: p.next, manners: m.manners[p.n], until: m.now.Add(m.options.OpenTimeout),

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/lazybpf/lazybpf/pkg/detect"
 )
 
@@ -23,8 +25,7 @@ type model struct {
 
 	calls  map[byte]*modelCall // that run, by the peer's number
 	queue  []*modelPeer        // that want a call and have none, in order
-	tokens int                 // for Opens by packets and groups
-	token  time.Time           // when the next one comes, unless all are there
+	tokens *rate.Limiter       // for Opens by packets and groups
 	begun  map[call]map[byte]int
 
 	returned []*modelCall // results on their way
@@ -72,6 +73,7 @@ func newModel(options Options) *model {
 		calls:    make(map[byte]*modelCall),
 		begun:    map[call]map[byte]int{callOpen: {}, callClose: {}, callEvict: {}},
 	}
+	m.tokens = newTokens(options.withDefaults())
 	m.setOptions(options)
 	return m
 }
@@ -80,7 +82,7 @@ func (m *model) setOptions(options Options) {
 	before := m.options
 	m.options = options.withDefaults()
 	if m.options.WakeRate != before.WakeRate || m.options.WakeBurst != before.WakeBurst {
-		m.tokens = m.options.WakeBurst
+		m.tokens = newTokens(m.options)
 	}
 	for _, p := range m.dormant() {
 		m.setGate(p)

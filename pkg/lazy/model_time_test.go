@@ -145,7 +145,7 @@ func (m *model) next() (next time.Time) {
 	}
 	for _, p := range m.queue {
 		if p.awaitsToken() && !m.hasToken() {
-			sooner(m.token)
+			sooner(m.now.Add(untilToken(m.tokens, m.now)))
 		}
 	}
 	return next

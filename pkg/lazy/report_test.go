@@ -28,7 +28,7 @@ func TestDisconnectStartsIdleClock(t *testing.T) {
 		s := w.subscribe()
 		time.Sleep(threshold - 1)
 		w.lose(1)
-		w.next(s, Change{Key: key(1), From: Connected, To: Connecting, Wake: Wake{Reason: ReasonEgress}})
+		w.next(s, Change{Key: key(1), From: Connected, To: Connecting})
 		if got := time.Until(w.status(1).IdleAt); got != threshold {
 			t.Errorf("the peer says that it will be idle in %s, want %s", got, threshold)
 		}
@@ -51,10 +51,10 @@ func TestReconnectStopsIdleClock(t *testing.T) {
 		w.connect(1)
 		s := w.subscribe()
 		w.lose(1)
-		w.next(s, Change{Key: key(1), From: Connected, To: Connecting, Wake: Wake{Reason: ReasonEgress}})
+		w.next(s, Change{Key: key(1), From: Connected, To: Connecting})
 		time.Sleep(threshold - 1)
 		w.ok(w.ReportConnected(key(1)))
-		w.next(s, Change{Key: key(1), From: Connecting, To: Connected, Wake: Wake{Reason: ReasonEgress}})
+		w.next(s, Change{Key: key(1), From: Connecting, To: Connected})
 		w.nothingNext(s)
 		w.opened(1, 1)
 		w.closed(1, 0)
