@@ -9,7 +9,6 @@ package top
 
 import (
 	"context"
-	"errors"
 	"io"
 	"sync"
 	"time"
@@ -41,18 +40,15 @@ func Run(ctx context.Context, client *control.Client, in io.Reader, out io.Write
 	m := newModel(actions(ctx, client))
 	m.take(statusMsg{status: status, at: time.Now()})
 
-	program := tea.NewProgram(m, tea.WithContext(ctx), tea.WithInput(in), tea.WithOutput(out),
-		tea.WithoutSignalHandler(), tea.WithFPS(20))
+	program := tea.NewProgram(m, tea.WithInput(in), tea.WithOutput(out), tea.WithoutSignalHandler(), tea.WithFPS(20))
+	// Not WithContext: a program that is killed does not wait for its reader of the terminal.
+	defer context.AfterFunc(ctx, program.Quit)()
 	var feeds sync.WaitGroup
 	feeds.Go(func() { poll(ctx, client, program.Send) })
 	feeds.Go(func() { follow(ctx, client, program.Send) })
 	_, err = program.Run()
-	interrupted := ctx.Err() != nil
 	cancel()
 	feeds.Wait()
-	if interrupted && errors.Is(err, tea.ErrProgramKilled) {
-		return nil
-	}
 	return err
 }
 
