@@ -109,3 +109,25 @@ func TestResolveAmongNobody(t *testing.T) {
 		}
 	}
 }
+
+// Bug 6: an exclusion compared a CIDR string with an address and never matched.
+// An address excludes the peer that has it in its allowed IPs, whatever prefix
+// that is.
+func TestBug06AddressExcludesItsPeer(t *testing.T) {
+	router, host := keyOf("Rout"), keyOf("Host")
+	peers := peersOf(t, map[lazy.Key]string{router: "10.9.0.0/16 fd09::/64", host: "10.0.0.2/32"})
+	for address, want := range map[string]lazy.Key{
+		"10.9.200.1": router, "10.9.0.0": router, "fd09::7": router, "10.0.0.2": host,
+	} {
+		excluded, err := newPolicy(Options{Exclude: []string{address}}).excluded(peers)
+		if err != nil || len(excluded) != 1 || !excluded[want] {
+			t.Errorf("%s excludes %v, %v; want %s", address, excluded, err, want)
+		}
+	}
+	// What names nobody is said, not ignored.
+	for _, name := range []string{"10.0.0.3", "10.9.0.0/16", "10.0.0.2/32"} {
+		if excluded, err := newPolicy(Options{Exclude: []string{name}}).excluded(peers); err == nil {
+			t.Errorf("%s is accepted, and excludes %v", name, excluded)
+		}
+	}
+}

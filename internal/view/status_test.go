@@ -96,6 +96,32 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// Bug 22: idle was shown like offline. A peer that sleeps is well, and is told
+// from one that cannot be reached at a glance.
+func TestBug22IdleIsNotOffline(t *testing.T) {
+	idle := control.Peer{PublicKey: strings.Repeat("a", 44), State: control.StateIdle}
+	unreachable := idle
+	unreachable.LastError, unreachable.RetryAt = "no handshake within 30s", before(-time.Minute)
+	status := func(p control.Peer) string {
+		s := control.Status{Counts: control.Counts{Idle: 1}, Peers: []control.Peer{p}}
+		return Status(s, Options{Now: clock, Width: 80, Colour: true})
+	}
+	got := status(idle)
+	for _, want := range []string{"1 idle (asleep)", "asleep"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("nothing says %q:\n%s", want, got)
+		}
+	}
+	for _, wrong := range []string{Red, "offline", "could not connect", "error"} {
+		if strings.Contains(got, wrong) {
+			t.Errorf("a peer that sleeps is shown with %q:\n%s", wrong, got)
+		}
+	}
+	if got := status(unreachable); !strings.Contains(got, Red) || !strings.Contains(got, "could not connect") {
+		t.Errorf("a peer that cannot be reached looks as one that sleeps:\n%s", got)
+	}
+}
+
 // TestStatusOfMany shows the few peers that matter most, and says that there are others.
 func TestStatusOfMany(t *testing.T) {
 	s := control.Status{Counts: control.Counts{Idle: 123456, Connected: 2000}}
