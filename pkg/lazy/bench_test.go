@@ -4,6 +4,7 @@ package lazy
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"runtime"
 	"testing"
@@ -124,7 +125,8 @@ func BenchmarkWake(b *testing.B) {
 func sleepAgain(b *testing.B, m *Manager, key Key) {
 	b.Helper()
 	for {
-		if err := m.DeactivatePeer(key); err != nil {
+		// Its gate is open before the manager knows that it is connected.
+		if err := m.DeactivatePeer(key); err != nil && !errors.Is(err, ErrStaysAwake) {
 			b.Fatal(err)
 		}
 		if status, err := m.Peer(key); err != nil || status.State == Idle {
@@ -148,5 +150,58 @@ func BenchmarkSlowReader(b *testing.B) {
 			b.Fatal(err)
 		}
 		next = (next + 1) % len(peers)
+	}
+}
+
+// BenchmarkManyWakes wakes all peers at once, as a scan does: each has to wait
+// for its turn.
+func BenchmarkManyWakes(b *testing.B) {
+	peers := manyPeers()
+	m, d := benchManager(b)
+	defer m.Close()
+	addMany(b, m, peers)
+	for b.Loop() {
+		go func() {
+			for id := range detect.ID(benchPeers) {
+				d.events <- detect.Event{ID: id + 1, Time: time.Now()}
+			}
+		}()
+		for range peers {
+			<-d.opened
+		}
+		b.StopTimer()
+		for _, peer := range peers {
+			sleepAgain(b, m, peer.Key)
+		}
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchPeers, "ns/wake")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkGroupDeadline is a look at a connected peer in a group of ten, to
+// which each of the others is looked at.
+func BenchmarkGroupDeadline(b *testing.B) {
+	m, _ := benchManager(b)
+	defer m.Close()
+	members := manyPeers()[:10]
+	for i := range members {
+		members[i].Groups = []string{"routers"}
+	}
+	if err := m.AddActivePeers(members...); err != nil {
+		b.Fatal(err)
+	}
+	err := m.do(func() error {
+		p := m.peers[members[0].Key]
+		for b.Loop() {
+			m.expire(p, time.Now())
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if s, err := m.Peer(members[0].Key); err != nil || s.State != Connected {
+		b.Fatalf("the peer is %s, error %v", s.State, err)
 	}
 }
