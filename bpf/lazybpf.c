@@ -110,6 +110,7 @@ struct rule {
 #define MAX_RULES 16
 struct rule_set {
 	struct rule rules[MAX_RULES];
+	struct rule end; /* so that a pointer may stand behind the last one without CAP_PERFMON */
 };
 
 struct route4 {

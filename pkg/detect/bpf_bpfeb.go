@@ -95,6 +95,7 @@ type bpfRule struct {
 type bpfRuleSet struct {
 	_     structs.HostLayout
 	Rules [16]bpfRule
+	End   bpfRule
 }
 
 // Names of all BPF objects in the ELF.
