@@ -149,7 +149,7 @@ func needed(t *testing.T) map[string]int {
 	capabilities := map[string]int{
 		"CAP_BPF": unix.CAP_BPF, "CAP_NET_ADMIN": unix.CAP_NET_ADMIN, "CAP_NET_RAW": unix.CAP_NET_RAW,
 	}
-	if runningLinux(t).before(linux{6, 18}) { // its verifier does not get to the end of loops otherwise
+	if labtest.RunningLinux(t).Before(labtest.Linux{Major: 6, Minor: 18}) { // its verifier does not get to the end of loops otherwise
 		capabilities["CAP_PERFMON"] = unix.CAP_PERFMON
 	}
 	return capabilities

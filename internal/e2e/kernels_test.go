@@ -3,51 +3,21 @@
 package e2e
 
 import (
-	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/lazybpf/lazybpf/internal/lab/labtest"
 	"github.com/lazybpf/lazybpf/pkg/detect"
 )
-
-// linux is a version of the kernel: 6.1 comes before 6.12.
-type linux struct{ major, minor int }
-
-func (l linux) String() string { return fmt.Sprintf("%d.%d", l.major, l.minor) }
-
-func (l linux) before(other linux) bool {
-	return l.major < other.major || l.major == other.major && l.minor < other.minor
-}
-
-// parseLinux takes what uname -r prints.
-func parseLinux(t testing.TB, release string) (l linux) {
-	t.Helper()
-	if _, err := fmt.Sscanf(release, "%d.%d", &l.major, &l.minor); err != nil {
-		t.Fatalf("kernel %q: %v", release, err)
-	}
-	return l
-}
-
-// runningLinux is the kernel of this machine.
-func runningLinux(t testing.TB) linux {
-	t.Helper()
-	var system unix.Utsname
-	if err := unix.Uname(&system); err != nil {
-		t.Fatal(err)
-	}
-	return parseLinux(t, unix.ByteSliceToString(system.Release[:]))
-}
 
 // The cells of the README's table of kernels, from worst to best.
 var cells = []string{"refused", "missing", "clsact", "ok"}
 
 // kernelRow is one of its rows: what each column says of a kernel.
 type kernelRow struct {
-	linux
+	labtest.Linux
 	cells map[string]string
 }
 
@@ -72,7 +42,7 @@ func kernelTable(t testing.TB) (rows []kernelRow) {
 		if len(row) != len(head) {
 			t.Fatalf("README.md: %d columns in %s", len(row), line)
 		}
-		r := kernelRow{parseLinux(t, row[0]), make(map[string]string)}
+		r := kernelRow{labtest.ParseLinux(t, row[0]), make(map[string]string)}
 		for i, name := range head[1:] {
 			r.cells[name] = row[i+1]
 		}
@@ -108,9 +78,9 @@ func TestKernelTable(t *testing.T) {
 	}
 
 	var row kernelRow
-	running := runningLinux(t)
+	running := labtest.RunningLinux(t)
 	for _, r := range kernelTable(t) {
-		if !row.before(r.linux) {
+		if !row.Before(r.Linux) {
 			t.Errorf("Linux %s stands after %s", r, row)
 		}
 		for column, cell := range r.cells {
@@ -118,13 +88,13 @@ func TestKernelTable(t *testing.T) {
 				t.Errorf("Linux %s: lazybpf check does not say %q of %q", r, cell, column)
 			}
 		}
-		if !running.before(r.linux) {
+		if !running.Before(r.Linux) {
 			row = r
 		}
 	}
 	for column, want := range row.cells {
 		got := here[column]
-		if better := slices.Index(cells, got) > slices.Index(cells, want); got != want && (row.linux == running || !better) {
+		if better := slices.Index(cells, got) > slices.Index(cells, want); got != want && (row.Linux == running || !better) {
 			t.Errorf("Linux %s: %s: %q; the README says %q of Linux %s", running, column, got, want, row)
 		}
 	}

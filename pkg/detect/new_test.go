@@ -13,6 +13,8 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/lazybpf/lazybpf/internal/lab/labtest"
 )
 
 func TestOptionsValidate(t *testing.T) {
@@ -146,7 +148,9 @@ func holdWithCapabilities(t *testing.T, hook Attach, capabilities []uint) {
 	dev := newDevice(t)
 	withCapabilities(t, capabilities, func() {
 		d, err := New(Options{Interface: dev.name, Attach: hook})
-		if !slices.Contains(capabilities, unix.CAP_PERFMON) && errors.Is(err, ErrPermission) && strings.Contains(err.Error(), "needs CAP_PERFMON") {
+		needsPerfmon := errors.Is(err, ErrPermission) && strings.Contains(err.Error(), "needs CAP_PERFMON")
+		if needsPerfmon && labtest.RunningLinux(t).Before(labtest.Linux{Major: 6, Minor: 18}) &&
+			!slices.Contains(capabilities, unix.CAP_PERFMON) {
 			t.Skip("doing without CAP_PERFMON needs Linux 6.18 or later")
 		}
 		if err != nil {
