@@ -117,7 +117,7 @@ func TestStatusWatchOnTerminal(t *testing.T) {
 	t.Chdir(t.TempDir())
 	fakeDaemon{status: manyPeers(300)}.start(t, "wg0.sock")
 	p := onTerminal(t, 80, 24, "status wg0 --watch --control wg0.sock")
-	text := sees(t, p, "wg0: attached", "TalkA")
+	text := sees(t, p, "wg0: attached", "TalkA", "more lines")
 	if lines := strings.Split(text, "\n"); !strings.HasPrefix(lines[0], "wg0") || lines[23] != "… 182 more lines" {
 		t.Errorf("the screen is not filled from its first line to its last:\n%s", text)
 	}

@@ -39,7 +39,7 @@ func TestPinnedPeers(t *testing.T) {
 		names = append(names, member.Name)
 	}
 	want := []string{
-		"gate", "generation", "last_tx", "last_rx", "tx_packets", "tx_bytes", "rx_packets", "rx_bytes", "held", "released",
+		"gate", "generation", "rules", "last_tx", "last_rx", "tx_packets", "tx_bytes", "rx_packets", "rx_bytes", "held", "released",
 	}
 	if !slices.Equal(names, want) {
 		t.Errorf("a record has %q, want %q", names, want)
