@@ -5,10 +5,16 @@ CLANG ?= clang-19
 STRIP ?= llvm-strip-19
 CLANG_FORMAT ?= clang-format-19
 GOLANGCI_LINT ?= go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+NFPM ?= go run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 
 PREFIX ?= /usr/local
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 BENCH ?= .
+
+# Debian's order of versions: 1.0~rc1 comes before 1.0, and what has no tag yet before all.
+DEB_ARCHS ?= amd64 arm64
+DEB_VERSION ?= $(or $(shell git describe --tags --match 'v[0-9]*' --dirty=+dirty 2>/dev/null | \
+	sed -E 's/^v//; s/-([0-9]+)-g/+\1.g/; s/-/~/g'),0~$(shell git rev-list --count HEAD).g$(shell git rev-parse --short HEAD))
 
 # Everything is plain Go. Only the race detector needs cgo, so a C compiler; RACE= does without.
 export CGO_ENABLED = 0
@@ -18,15 +24,29 @@ C_FILES = $(wildcard bpf/*.c bpf/*.h)
 GENERATED = '*_bpfe[lb].*'
 BENCHMARKED = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r dirname | sort -u)
 
-.PHONY: help build demo test bench test-vm vm-shell screenshots generate check-generated format lint install clean
+.PHONY: help build deb demo test bench test-vm vm-shell screenshots generate check-generated format lint install clean
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 
+GO_BUILD = go build -buildvcs=false -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+
 build: ## bin/lazybpf, static
-	go build -buildvcs=false -trimpath -ldflags '-s -w -X main.version=$(VERSION)' \
-		-o bin/lazybpf ./cmd/lazybpf
+	$(GO_BUILD) -o bin/lazybpf ./cmd/lazybpf
+
+deb: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
+deb: export MAINTAINER = $(shell git log -1 --format='%an <%ae>')
+deb: export DEB_VERSION := $(DEB_VERSION)
+deb: ## bin/lazybpf_*.deb, for amd64 and arm64
+	rm -rf bin/deb bin/lazybpf_*.deb
+	go run -tags packaging ./cmd/lazybpf bin/deb packaging/*.md
+	mkdir -p bin/deb/doc
+	cp CHANGELOG.md bin/deb/doc/changelog
+	packaging/third-party >bin/deb/doc/third-party
+	gzip -9n bin/deb/man/* bin/deb/doc/*
+	$(foreach arch,$(DEB_ARCHS),GOARCH=$(arch) $(GO_BUILD) -o bin/deb/$(arch)/lazybpf ./cmd/lazybpf && \
+		ARCH=$(arch) $(NFPM) package -f packaging/nfpm.yaml -p deb -t bin/ &&) :
 
 demo: build ## shows a peer sleep, wake and sleep again (as root)
 	./bin/lazybpf demo
