@@ -196,6 +196,23 @@ func (m *Manager) ReportConnected(key Key) error {
 	})
 }
 
+// ReportReturned tells the manager that somebody else has put an evicted peer
+// back on the device. It sleeps on, and is evicted again after
+// Options.EvictAfter. A peer that is not evicted takes no notice, nor does one
+// that is being opened. Error: ErrUnknownPeer.
+func (m *Manager) ReportReturned(key Key) error {
+	return m.with(key, func(p *peer) error {
+		switch {
+		case p.state != Idle || !p.evicted || p.next == callEvict || m.calls.running[key] != nil:
+		case p.backingOff:
+			p.evicted = false
+		default:
+			m.stay(p, time.Now().Add(m.options.EvictAfter))
+		}
+		return nil
+	})
+}
+
 // SetExcluded replaces the exclude list. Peers that are on it now and were not
 // before are opened, if need be, and returned; those no longer on it are
 // watched from now on. Keys of peers that come later count when they come.
