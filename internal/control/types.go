@@ -41,6 +41,7 @@ type Peer struct {
 	Name       string     `json:"name"`
 	State      string     `json:"state"`
 	Permanent  bool       `json:"permanent"`
+	Evicted    bool       `json:"evicted,omitempty"` // idle, and removed from the interface until it wakes
 	Endpoint   string     `json:"endpoint"`
 	AllowedIPs []string   `json:"allowed_ips"`
 	LastTx     *time.Time `json:"last_tx"` // nil: none yet

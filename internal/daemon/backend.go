@@ -46,6 +46,7 @@ func (b backend) Status(context.Context) (control.Status, error) {
 	count := make(map[string]int)
 	for i, p := range peers {
 		status.Peers[i] = describe(p, known[p.Key], policy.peers[p.Key].Name, now)
+		status.Peers[i].Evicted = b.connector.Evicted(p.Key)
 		count[kind(p)]++
 	}
 	status.Counts = control.Counts{

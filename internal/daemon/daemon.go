@@ -37,6 +37,7 @@ type Options struct {
 	OpenTimeout         time.Duration // 0: lazy.DefaultOpenTimeout
 	MaxOpens            int           // 0: lazy.DefaultMaxOpens
 	WakeRate            float64       // a second; 0: any number
+	EvictAfter          time.Duration // at least lazy.MinEvictAfter; 0: never
 	Policy              config.Policy
 	Names               map[lazy.Key]string // endpoints by host name, of peers that Policy gives none
 	Control             string              // path of the control socket
@@ -62,6 +63,10 @@ func JournalOf(control string) wg.Journal {
 	return wg.Journal(strings.TrimSuffix(control, ".sock") + ".journal")
 }
 
+// EvictedOf is the path of the file of evicted peers that belongs to a control
+// socket.
+func EvictedOf(control string) string { return strings.TrimSuffix(control, ".sock") + ".evicted" }
+
 // Daemon manages the peers of one interface.
 type Daemon struct {
 	options   Options
@@ -70,6 +75,7 @@ type Daemon struct {
 	device    *wg.Device
 	connector *wg.Connector
 	journal   wg.Journal // empty until it has been read
+	evicted   *wg.EvictedFile
 	detector  *detect.Detector
 	manager   *lazy.Manager
 	changes   *lazy.Subscription // for the log
@@ -128,7 +134,7 @@ func (d *Daemon) start() error {
 	// From here on nobody else manages the interface.
 	d.connector = wg.NewConnector(d.device, nil)
 	managing := managing(d.options)
-	managing.Detector, managing.Connector = d.detector, d.connector
+	managing.Detector, managing.Connector = d.detector, evicting{d.connector, d.log}
 	if d.manager, err = lazy.New(managing); err != nil {
 		return err
 	}
@@ -141,12 +147,16 @@ func (d *Daemon) start() error {
 	if d.changes, err = d.manager.Subscribe(); err != nil {
 		return err
 	}
-	if err := d.excludeAtStart(peers); err != nil {
-		return err
-	}
+	// A daemon that died may have left these.
 	journal := JournalOf(d.options.Control)
 	originals, err := journal.Load()
 	if err != nil {
+		return err
+	}
+	if peers, err = d.putBack(peers); err != nil {
+		return err
+	}
+	if err := d.excludeAtStart(peers); err != nil {
 		return err
 	}
 	d.journal = journal // it is this daemon's now, and goes with it
@@ -170,7 +180,22 @@ func managing(o Options) lazy.Options {
 		OpenTimeout:         o.OpenTimeout,
 		MaxOpens:            o.MaxOpens,
 		WakeRate:            o.WakeRate,
+		EvictAfter:          o.EvictAfter,
 	}
+}
+
+// putBack puts the peers back that a daemon has evicted and then died, asleep:
+// the journal has their keepalives. It returns what the device has then.
+func (d *Daemon) putBack(peers []wg.Peer) ([]wg.Peer, error) {
+	d.evicted = wg.NewEvictedFile(EvictedOf(d.options.Control))
+	if err := d.evicted.Load(); err != nil {
+		return nil, err
+	}
+	d.connector.EvictTo(d.evicted)
+	if n, err := d.evicted.PutBack(d.device, false); n == 0 || err != nil {
+		return peers, err
+	}
+	return d.device.Peers()
 }
 
 // Run serves until ctx is done, or the interface is gone. Then every peer has
@@ -206,7 +231,7 @@ func (d *Daemon) stop() error {
 	if d.connector != nil {
 		err := d.connector.GiveBack()
 		if d.journal != "" && (err == nil || errors.Is(err, wg.ErrNoDevice)) {
-			err = d.journal.Remove()
+			err = errors.Join(d.journal.Remove(), d.evicted.Remove())
 		}
 		errs = append(errs, err)
 	}

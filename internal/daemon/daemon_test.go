@@ -129,6 +129,16 @@ func TestNewRefuses(t *testing.T) {
 				}
 			}, nil, "remove it to do without",
 		},
+		"broken file of evicted peers": {
+			func(o *Options) {
+				if err := os.WriteFile(EvictedOf(o.Control), []byte("{\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}, nil, "remove the file to do without",
+		},
+		"too early": {
+			func(o *Options) { o.EvictAfter = lazy.MinEvictAfter - 1 }, nil, "2m59.999999999s is shorter than 3m0s",
+		},
 	} {
 		options := optionsFor(t, n)
 		if err := JournalOf(options.Control).Save(dead); err != nil {
@@ -214,6 +224,10 @@ func TestRestore(t *testing.T) {
 		if err := journal.Save(map[lazy.Key]time.Duration{there(n): every}); err != nil {
 			t.Fatal(err)
 		}
+		away := `{"public_key":"` + far.String() + `","allowed_ips":["10.98.0.0/24"],"keepalive":"25s"}` + "\n"
+		if err := os.WriteFile(EvictedOf(socket), []byte(away), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		_, err := Restore(test.iface, socket, "")
 		if test.says != "" {
 			if err == nil || err.Error() != test.says {
@@ -231,6 +245,9 @@ func TestRestore(t *testing.T) {
 	if got := keepaliveOf(t, n, there(n)); got != every {
 		t.Errorf("keepalive %s, want %s", got, every)
 	}
+	if got := keepaliveOf(t, n, far); got != every {
+		t.Errorf("keepalive %s of the one that was evicted, want %s", got, every)
+	}
 }
 
 func TestPaths(t *testing.T) {
@@ -239,6 +256,7 @@ func TestPaths(t *testing.T) {
 		PinDir("", "wg0"):                          "",
 		string(JournalOf("/run/lazybpf/wg0.sock")): "/run/lazybpf/wg0.journal",
 		string(JournalOf("elsewhere")):             "elsewhere.journal",
+		EvictedOf("/run/lazybpf/wg0.sock"):         "/run/lazybpf/wg0.evicted",
 	} {
 		if got != want {
 			t.Errorf("%s, want %s", got, want)

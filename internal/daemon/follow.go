@@ -5,8 +5,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"maps"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -60,10 +58,10 @@ func (d *Daemon) watch(ctx context.Context) error {
 func (d *Daemon) follow(since time.Time, peers []wg.Peer, originals map[lazy.Key]time.Duration) error {
 	d.applying.Lock()
 	defer d.applying.Unlock()
-	now := make(map[lazy.Key]wg.Peer, len(peers))
+	reading, err := d.connector.Observe(since, peers)
+	now := make(map[lazy.Key]wg.Peer, len(reading.Peers))
 	var added, changed []wg.Peer
-	for _, p := range peers {
-		slices.SortFunc(p.AllowedIPs, netip.Prefix.Compare)
+	for _, p := range reading.Peers {
 		now[p.Key] = p
 		old, ok := d.known[p.Key]
 		switch {
@@ -73,25 +71,25 @@ func (d *Daemon) follow(since time.Time, peers []wg.Peer, originals map[lazy.Key
 			changed = append(changed, p)
 		}
 	}
-	removed := slices.DeleteFunc(slices.Collect(maps.Keys(d.known)), func(key lazy.Key) bool {
-		_, stays := now[key]
-		return stays
-	})
-	drifted := d.connector.Observe(since, peers)
+	removed, missing := d.missing(since, now)
 
-	errs := []error{d.changePeers(now, changed), d.removePeers(removed), d.addPeers(now, added, originals)}
+	errs := []error{err, missing, d.changePeers(now, changed), d.removePeers(removed), d.addPeers(now, added, originals)}
 	d.mu.Lock()
 	first := len(d.known) == 0
 	d.known = now
 	d.mu.Unlock()
-	for _, key := range drifted {
+	for _, key := range reading.Returned {
+		d.log.WithField("peer", key).Info("evicted peer was put back by somebody else: adopted as it is")
+		errs = append(errs, d.manager.ReportReturned(key))
+	}
+	for _, key := range reading.Drifted {
 		d.log.WithField("peer", key).Info("keepalive was changed by somebody else: adopted")
 		errs = append(errs, d.connector.Settle(key))
 	}
-	if len(removed)+len(drifted) > 0 {
+	if len(removed)+len(reading.Drifted) > 0 {
 		errs = append(errs, d.journal.Save(d.connector.Originals()))
 	}
-	d.metrics.Drifted(len(drifted))
+	d.metrics.Drifted(len(reading.Drifted))
 	if !first {
 		d.metrics.Changed(len(added), len(changed), len(removed))
 	}
@@ -101,6 +99,38 @@ func (d *Daemon) follow(since time.Time, peers []wg.Peer, originals map[lazy.Key
 		}).Info("peers of the interface changed")
 	}
 	return errors.Join(errs...)
+}
+
+// missing returns the known peers that were removed, and puts those back into
+// now that only seem to be. The kernel ends a reading early if somebody removes
+// the peer that is next; so nothing counts as removed before a second reading
+// does not have it either.
+func (d *Daemon) missing(since time.Time, now map[lazy.Key]wg.Peer) (removed []lazy.Key, err error) {
+	for key, p := range d.known {
+		if _, stays := now[key]; stays {
+			continue
+		}
+		if d.connector.Removed(since, key) {
+			removed = append(removed, key)
+		} else {
+			now[key] = p
+		}
+	}
+	if len(removed) == 0 {
+		return nil, nil
+	}
+	again, err := d.device.Peers()
+	there := make(map[lazy.Key]bool, len(again))
+	for _, p := range again {
+		there[p.Key] = true
+	}
+	return slices.DeleteFunc(removed, func(key lazy.Key) bool {
+		stays := err != nil || there[key]
+		if stays {
+			now[key] = d.known[key]
+		}
+		return stays
+	}), err
 }
 
 // addPeers makes peers managed: those with a session connected, others idle.

@@ -226,6 +226,31 @@ func TestOriginalsOfTheDead(t *testing.T) {
 	}
 }
 
+// TestReadingCutShort has a reading without peers that are on the device: the kernel ends one early if somebody removes the
+// peer that is next.
+func TestReadingCutShort(t *testing.T) {
+	t.Parallel()
+	n := labtest.Network(t, lab.Options{Keepalive: every})
+	add(t, n, far, "10.98.0.0/24")
+	d := manage(t, optionsFor(t, n))
+	before := statusOf(t, d, far)
+	set(t, n, there(n), wgtypes.PeerConfig{Remove: true})
+	if err := d.follow(time.Now(), nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if statusOf(t, d, there(n)) != nil {
+		t.Error("the one that was removed is still there")
+	}
+	if p := statusOf(t, d, far); p == nil || p.State != before.State || !slices.Equal(p.AllowedIPs, before.AllowedIPs) {
+		t.Errorf("the other: %+v", p)
+	}
+	if key, err := d.policy.Load().resolve(d.peersNow(), "10.98.0.1"); key != far || err != nil {
+		t.Errorf("10.98.0.1 is %s, %v", key, err)
+	}
+	reread(t, d)
+	expectJournal(t, d, map[lazy.Key]time.Duration{far: every})
+}
+
 // TestExcludedPeerToCome has a public key on the exclude list that is added to the interface later.
 func TestExcludedPeerToCome(t *testing.T) {
 	t.Parallel()

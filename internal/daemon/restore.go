@@ -12,8 +12,9 @@ import (
 )
 
 // Restore undoes what a daemon that did not end cleanly has left: it gives
-// peers their keepalives back, and returns how many, and removes filters, pins,
-// socket and journal. Where a daemon is at work it touches nothing and says so.
+// peers their keepalives back, puts back those that were evicted, and returns
+// how many of both; it removes filters, pins, socket, and the two files that
+// say how peers were. Where a daemon is at work it touches nothing and says so.
 func Restore(iface, controlPath, bpffs string) (int, error) {
 	if err := detect.RemoveLeftovers(iface, PinDir(bpffs, iface)); err != nil {
 		return 0, explain(iface, err)
@@ -26,14 +27,19 @@ func Restore(iface, controlPath, bpffs string) (int, error) {
 	if err := listener.Close(); err != nil {
 		return 0, fmt.Errorf("remove control socket: %w", err)
 	}
-	journal := JournalOf(controlPath)
+	journal, evicted := JournalOf(controlPath), wg.NewEvictedFile(EvictedOf(controlPath))
 	device, err := wg.Open(iface)
 	if errors.Is(err, wg.ErrNoDevice) {
-		return 0, journal.Remove() // its peers went with it
+		return 0, errors.Join(journal.Remove(), evicted.Remove()) // its peers went with it
 	}
 	if err != nil {
 		return 0, explain(iface, err)
 	}
-	restored, err := journal.Restore(device)
-	return restored, errors.Join(err, device.Close())
+	err = evicted.Load()
+	var back int
+	if err == nil {
+		back, err = evicted.PutBack(device, true)
+	}
+	given, journalErr := journal.Restore(device)
+	return back + given, errors.Join(err, journalErr, device.Close())
 }

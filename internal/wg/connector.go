@@ -4,10 +4,12 @@ package wg
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lazybpf/lazybpf/pkg/lazy"
@@ -17,54 +19,71 @@ import (
 // endpoint leaves the one that WireGuard has.
 type Resolve func(ctx context.Context, peer lazy.Key) (netip.AddrPort, error)
 
-// Connector opens and closes the peers of a device in quiet mode: a closed
-// peer has no keepalive, but all else it had, so that WireGuard by itself goes
-// on with it if lazybpf does not. It is a lazy.ReadyConnector, and its methods may
-// be called from any goroutine.
+// Connector opens, closes and evicts the peers of a device. A closed peer has
+// no keepalive, but all else it had, so that WireGuard by itself goes on with
+// it if lazybpf does not. An evicted peer is not on the device; what it takes
+// to put it back is in memory and in a file. Connector is a lazy.ReadyConnector
+// and a lazy.EvictingConnector, and its methods may be called from any
+// goroutine.
 //
 // A peer's keepalive is that of the device when the peer is adopted, and what
 // others set it to later.
 type Connector struct {
 	device  *Device
 	resolve Resolve
+	file    *EvictedFile // nil: nobody is evicted
 
-	mu    sync.Mutex // guards peers, not what is in them
-	peers map[lazy.Key]*keepalive
+	mu      sync.Mutex // guards what follows, not what is in the peers
+	peers   map[lazy.Key]*managed
+	waiting map[lazy.Key]*eviction
+
+	// Held by the Evict that does the work for all that wait.
+	evicting sync.Mutex
+	over     bool // all was given back
 }
 
-// keepalive is what the connector knows of a peer's keepalive.
-type keepalive struct {
+// managed is what the connector knows of a peer.
+type managed struct {
 	// Held while the device is changed, so that what the device has in the
 	// end is what was asked for last. It delays only others who change the
 	// same peer.
 	mu sync.Mutex
 
-	open    time.Duration // while the peer is open; 0: off
+	open    time.Duration // its keepalive while it is open; 0: off
 	closed  bool
-	now     time.Duration // on the device, as last set or seen
-	changed time.Time     // when it was set
+	now     time.Duration // its keepalive on the device, as last set or seen
+	changed time.Time     // when it was set, or the peer removed or put back
+
+	evicted atomic.Pointer[evicted] // nil: on the device; read without mu, too
 }
 
-// want is what the device should have.
-func (k *keepalive) want() time.Duration {
-	if k.closed {
+// want is the keepalive that the device should have.
+func (m *managed) want() time.Duration {
+	if m.closed {
 		return 0
 	}
-	return k.open
+	return m.open
 }
 
 // NewConnector makes a connector that knows no peers. Without resolve,
 // endpoints stay as WireGuard has them.
 func NewConnector(device *Device, resolve Resolve) *Connector {
-	return &Connector{device: device, resolve: resolve, peers: make(map[lazy.Key]*keepalive)}
+	return &Connector{
+		device: device, resolve: resolve,
+		peers: make(map[lazy.Key]*managed), waiting: make(map[lazy.Key]*eviction),
+	}
 }
+
+// EvictTo sets the file for Evict, which fails without. It is for the time
+// before the connector is used.
+func (c *Connector) EvictTo(file *EvictedFile) { c.file = file }
 
 // Adopt makes the connector know an open peer as the device has it, and the
 // keepalive that it has while open.
 func (c *Connector) Adopt(peer Peer, open time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.peers[peer.Key] = &keepalive{open: open, now: peer.Keepalive}
+	c.peers[peer.Key] = &managed{open: open, now: peer.Keepalive}
 }
 
 // Forget undoes Adopt.
@@ -74,26 +93,29 @@ func (c *Connector) Forget(peer lazy.Key) {
 	delete(c.peers, peer)
 }
 
-func (c *Connector) peer(key lazy.Key) (*keepalive, error) {
+func (c *Connector) peer(key lazy.Key) (*managed, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	k := c.peers[key]
-	if k == nil {
+	m := c.peers[key]
+	if m == nil {
 		return nil, fmt.Errorf("%w: %s", ErrUnknownPeer, key)
 	}
-	return k, nil
+	return m, nil
 }
 
 // all returns the peers in a list of its own.
-func (c *Connector) all() map[lazy.Key]*keepalive {
+func (c *Connector) all() map[lazy.Key]*managed {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return maps.Clone(c.peers)
 }
 
-// Ready says whether WireGuard has all it takes to reach the peer: its endpoint
-// is not to be resolved. Then no packet waits for the keepalive to be set.
-func (c *Connector) Ready(_ lazy.Key, wake lazy.Wake) bool { return !c.resolves(wake) }
+// Ready says whether WireGuard has all it takes to reach the peer: it is on the
+// device, and its endpoint is not to be resolved. Then no packet waits for the
+// keepalive to be set.
+func (c *Connector) Ready(peer lazy.Key, wake lazy.Wake) bool {
+	return !c.resolves(wake) && !c.Evicted(peer)
+}
 
 // resolves says whether a wake has the peer's endpoint resolved. A packet from
 // the peer has just taught it to WireGuard.
@@ -103,7 +125,8 @@ func (c *Connector) resolves(wake lazy.Wake) bool {
 
 // Open sets the peer's keepalive, and its endpoint if it is to be resolved, in
 // one message. A peer that a packet from it has woken keeps its endpoint:
-// WireGuard has just learned where it is. Errors: ErrUnknownPeer, ErrNoDevice,
+// WireGuard has just learned where it is. An evicted peer is put back whole,
+// where it was or at the endpoint that was resolved. Errors: ErrUnknownPeer, ErrNoDevice,
 // ErrPermission, those of resolve.
 func (c *Connector) Open(ctx context.Context, peer lazy.Key, wake lazy.Wake) error {
 	var endpoint netip.AddrPort
@@ -113,102 +136,85 @@ func (c *Connector) Open(ctx context.Context, peer lazy.Key, wake lazy.Wake) err
 			return fmt.Errorf("find endpoint: %w", err)
 		}
 	}
-	return c.change(peer, endpoint, func(k *keepalive) { k.closed = false })
+	return c.change(peer, endpoint, func(m *managed) { m.closed = false })
 }
 
 // Close turns the peer's keepalive off. Errors: ErrUnknownPeer, ErrNoDevice,
 // ErrPermission.
 func (c *Connector) Close(_ context.Context, peer lazy.Key) error {
-	return c.change(peer, netip.AddrPort{}, func(k *keepalive) { k.closed = true })
+	return c.change(peer, netip.AddrPort{}, func(m *managed) { m.closed = true })
 }
 
 // Settle makes the device have what it should for the peer, after others have
 // changed it. Errors: ErrUnknownPeer, ErrNoDevice, ErrPermission.
 func (c *Connector) Settle(peer lazy.Key) error {
-	return c.change(peer, netip.AddrPort{}, func(*keepalive) {})
+	return c.change(peer, netip.AddrPort{}, func(*managed) {})
 }
 
 // change makes the device follow a change of what it should have.
-func (c *Connector) change(peer lazy.Key, endpoint netip.AddrPort, decide func(*keepalive)) error {
-	k, err := c.peer(peer)
+func (c *Connector) change(peer lazy.Key, endpoint netip.AddrPort, decide func(*managed)) error {
+	m, err := c.peer(peer)
 	if err != nil {
 		return err
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	decide(k)
-	if k.now == k.want() && !endpoint.IsValid() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	decide(m)
+	if m.evicted.Load() != nil {
+		if m.closed {
+			return nil
+		}
+		return c.putBack(m, endpoint)
+	}
+	if m.now == m.want() && !endpoint.IsValid() {
 		return nil
 	}
-	err = c.device.Configure(Change{Key: peer, Endpoint: endpoint, Keepalive: k.want()})
-	k.changed = time.Now()
+	err = c.device.Configure(Change{Key: peer, Endpoint: endpoint, Keepalive: m.want()})
+	m.changed = time.Now()
 	if err == nil {
-		k.now = k.want()
+		m.now = m.want()
 	}
 	return err
-}
-
-// Observe takes notice of keepalives that others have set: peers is what the
-// device had, read not before since. It returns the peers whose keepalive is
-// not what was known.
-func (c *Connector) Observe(since time.Time, peers []Peer) []lazy.Key {
-	var drifted []lazy.Key
-	for _, p := range peers {
-		if k, err := c.peer(p.Key); err == nil && k.observe(since, p.Keepalive) {
-			drifted = append(drifted, p.Key)
-		}
-	}
-	return drifted
-}
-
-// observe says whether somebody else has set the keepalive to seen.
-func (k *keepalive) observe(since time.Time, seen time.Duration) bool {
-	if !k.mu.TryLock() {
-		return false // it is being changed: look again next time
-	}
-	defer k.mu.Unlock()
-	if seen == k.now || !k.changed.Before(since) {
-		return false
-	}
-	k.open, k.now = seen, seen
-	return true
 }
 
 // CloseAll is Close for many peers that nobody opens meanwhile, in as few
 // messages as can be.
 func (c *Connector) CloseAll(peers []lazy.Key) error {
-	chosen := make(map[lazy.Key]*keepalive, len(peers))
+	chosen := make(map[lazy.Key]*managed, len(peers))
 	for _, key := range peers {
-		if k, err := c.peer(key); err == nil {
-			chosen[key] = k
+		if m, err := c.peer(key); err == nil {
+			chosen[key] = m
 		}
 	}
 	return c.changeAll(chosen, true)
 }
 
-// GiveBack gives all peers the keepalives that they have while open.
-func (c *Connector) GiveBack() error { return c.changeAll(c.all(), false) }
+// GiveBack puts back all peers that are evicted, and gives all the keepalives
+// that they have while open. From then on nobody is evicted.
+func (c *Connector) GiveBack() error {
+	return errors.Join(c.putBackAll(), c.changeAll(c.all(), false))
+}
 
-func (c *Connector) changeAll(peers map[lazy.Key]*keepalive, closed bool) error {
+func (c *Connector) changeAll(peers map[lazy.Key]*managed, closed bool) error {
 	var changes []Change
-	var changing []*keepalive
-	for key, k := range peers {
-		k.mu.Lock()
-		k.closed = closed
-		if k.now != k.want() {
-			changes = append(changes, Change{Key: key, Keepalive: k.want()})
-			changing = append(changing, k)
+	var changing []*managed
+	for key, m := range peers {
+		m.mu.Lock()
+		m.closed = closed
+		if m.now != m.want() {
+			changes = append(changes, Change{Key: key, Keepalive: m.want()})
+			changing = append(changing, m)
 		}
-		k.mu.Unlock()
+		m.mu.Unlock()
 	}
 	err := c.device.Configure(changes...)
-	for i, k := range changing {
-		k.mu.Lock()
-		k.changed = time.Now()
+	for i, m := range changing {
+		m.mu.Lock()
+		m.changed = time.Now()
 		if err == nil {
-			k.now = changes[i].Keepalive
+			m.now = changes[i].Keepalive
 		}
-		k.mu.Unlock()
+		m.mu.Unlock()
 	}
 	return err
 }
@@ -217,12 +223,12 @@ func (c *Connector) changeAll(peers map[lazy.Key]*keepalive, closed bool) error 
 // one: what the device would have without lazybpf.
 func (c *Connector) Originals() map[lazy.Key]time.Duration {
 	originals := make(map[lazy.Key]time.Duration)
-	for key, k := range c.all() {
-		k.mu.Lock()
-		if k.open != 0 {
-			originals[key] = k.open
+	for key, m := range c.all() {
+		m.mu.Lock()
+		if m.open != 0 {
+			originals[key] = m.open
 		}
-		k.mu.Unlock()
+		m.mu.Unlock()
 	}
 	return originals
 }

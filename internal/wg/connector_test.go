@@ -50,6 +50,16 @@ var stories = []struct{ steps, seen string }{
 	{"close, others 30s, close", "0s"},
 }
 
+// observe shows the connector a reading, and returns whose keepalive has drifted.
+func observe(t *testing.T, c *Connector, since time.Time, peers []Peer) []lazy.Key {
+	t.Helper()
+	reading, err := c.Observe(since, peers)
+	if err != nil {
+		t.Error(err)
+	}
+	return reading.Drifted
+}
+
 func TestStories(t *testing.T) {
 	for _, story := range stories {
 		r := newRecorder(t)
@@ -71,7 +81,7 @@ func TestStories(t *testing.T) {
 				keepalive, err = time.ParseDuration(argument)
 				r.set(keepalive, key)
 			case "observe":
-				if drifted := c.Observe(time.Now(), []Peer{r.peer(key)}); len(drifted) > 0 {
+				if drifted := observe(t, c, time.Now(), []Peer{r.peer(key)}); len(drifted) > 0 {
 					seen = append(seen, "drift")
 				}
 			default:
@@ -171,7 +181,7 @@ func TestUnknownPeer(t *testing.T) {
 			t.Errorf("%s: error %v, want ErrUnknownPeer with the key", name, err)
 		}
 	}
-	if drifted := c.Observe(time.Now(), []Peer{{Key: keyOf(1), Keepalive: time.Hour}}); len(drifted) > 0 {
+	if drifted := observe(t, c, time.Now(), []Peer{{Key: keyOf(1), Keepalive: time.Hour}}); len(drifted) > 0 {
 		t.Error("an unknown peer has drifted")
 	}
 	if err := errors.Join(c.CloseAll([]lazy.Key{keyOf(1)}), c.GiveBack()); err != nil {
@@ -218,7 +228,7 @@ func TestFailureIsTriedAgain(t *testing.T) {
 		if err := test.change(c); !errors.Is(err, broken) {
 			t.Errorf("%s: error %v, want that of the device", name, err)
 		}
-		if drifted := c.Observe(time.Now(), []Peer{r.peer(key)}); len(drifted) > 0 {
+		if drifted := observe(t, c, time.Now(), []Peer{r.peer(key)}); len(drifted) > 0 {
 			t.Errorf("%s: the peer is as it was, and taken for changed by others", name)
 		}
 		r.check = nil
@@ -240,7 +250,7 @@ func TestObserveOldReading(t *testing.T) {
 	if err := c.Close(t.Context(), key); err != nil {
 		t.Fatal(err)
 	}
-	if drifted := c.Observe(begin, reading); len(drifted) > 0 {
+	if drifted := observe(t, c, begin, reading); len(drifted) > 0 {
 		t.Error("the connector's own change is taken for one of others")
 	}
 	if err := c.Open(t.Context(), key, lazy.Wake{}); err != nil {
@@ -257,7 +267,7 @@ func TestObserveWhileChanging(t *testing.T) {
 	key := keyOf(1)
 	c := newConnector(r, nil, key)
 	r.check = func() error {
-		if drifted := c.Observe(time.Now(), []Peer{{Key: key, Keepalive: time.Hour}}); len(drifted) > 0 {
+		if drifted := observe(t, c, time.Now(), []Peer{{Key: key, Keepalive: time.Hour}}); len(drifted) > 0 {
 			t.Error("a peer that is being changed has drifted")
 		}
 		return nil
@@ -275,7 +285,7 @@ func TestObserveTellsWhichPeers(t *testing.T) {
 	r := newRecorder(t)
 	c := newConnector(r, nil, keyOf(1), keyOf(2), keyOf(3))
 	r.set(time.Minute, keyOf(2), keyOf(4))
-	drifted := c.Observe(time.Now(), []Peer{r.peer(keyOf(1)), r.peer(keyOf(2)), r.peer(keyOf(3)), r.peer(keyOf(4))})
+	drifted := observe(t, c, time.Now(), []Peer{r.peer(keyOf(1)), r.peer(keyOf(2)), r.peer(keyOf(3)), r.peer(keyOf(4))})
 	if !slices.Equal(drifted, []lazy.Key{keyOf(2)}) {
 		t.Errorf("drifted: %v, want the second", drifted)
 	}
@@ -371,7 +381,7 @@ func TestConcurrentCalls(t *testing.T) {
 		func() error { return c.Open(t.Context(), key, lazy.Wake{}) },
 		func() error { return c.Close(t.Context(), key) },
 		func() error { return c.Settle(key) },
-		func() error { c.Observe(time.Now(), []Peer{r.peer(key)}); return nil },
+		func() error { _, err := c.Observe(time.Now(), []Peer{r.peer(key)}); return err },
 		func() error { c.Originals(); return nil },
 	} {
 		calls.Go(func() {
@@ -390,11 +400,11 @@ func TestConcurrentCalls(t *testing.T) {
 	if got := r.take(); len(got) > 0 {
 		t.Errorf("messages %q were still missing", got)
 	}
-	k, err := c.peer(key)
+	m, err := c.peer(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := r.peer(key).Keepalive; got != k.want() {
-		t.Errorf("the device has keepalive %s, it should have %s", got, k.want())
+	if got := r.peer(key).Keepalive; got != m.want() {
+		t.Errorf("the device has keepalive %s, it should have %s", got, m.want())
 	}
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package wg is the WireGuard side of lazybpf: it reads the peers of a device,
-// turns their keepalives off and on, and remembers how they were.
+// turns their keepalives off and on, takes peers off the device and puts them
+// back, and remembers how they were.
 //
 // What wgctrl reads of a device holds its private key and preshared keys. They
-// are dropped here: no type of this package has room for them.
+// are dropped here. The one exception is the preshared key of an evicted peer,
+// which nobody else has: it stands in a presharedKey, which does not show it.
 package wg
 
 import (
@@ -13,6 +15,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,9 +41,9 @@ var (
 type Peer struct {
 	Key           lazy.Key
 	Endpoint      netip.AddrPort // zero: none known
-	AllowedIPs    []netip.Prefix
-	Keepalive     time.Duration // 0: off
-	LastHandshake time.Time     // zero: none yet
+	AllowedIPs    []netip.Prefix // in order
+	Keepalive     time.Duration  // 0: off
+	LastHandshake time.Time      // zero: none yet
 }
 
 // Change is what to set of a peer, all of it in one message. The rest stays.
@@ -56,6 +60,11 @@ type Device struct {
 	// A client does one thing at a time. Reading a device with many peers takes
 	// long, and a peer that wakes must not wait for it.
 	read, write client
+
+	// Held while the device is read, and while peers are removed: the kernel
+	// ends a reading that it is in the midst of when the peer that is next goes
+	// (drivers/net/wireguard/netlink.c), and wgctrl does not tell.
+	reading sync.Mutex
 }
 
 // Open finds a device in the network namespace of the calling thread. Errors:
@@ -93,29 +102,42 @@ func (d *Device) Close() error { return errors.Join(d.read.Close(), d.write.Clos
 // Peers reads all peers of the device, which takes time in proportion to their
 // number. Errors: ErrNoDevice, ErrPermission.
 func (d *Device) Peers() ([]Peer, error) {
+	all, err := d.readPeers()
+	peers := make([]Peer, len(all))
+	for i := range all {
+		peers[i] = peerOf(&all[i])
+	}
+	return peers, err
+}
+
+// readPeers returns peers with their secrets: callers must not keep them.
+func (d *Device) readPeers() ([]wgtypes.Peer, error) {
+	d.reading.Lock()
+	defer d.reading.Unlock()
 	device, err := d.read.Device(d.name)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", d.name, explain(err))
 	}
-	peers := make([]Peer, 0, len(device.Peers))
-	for _, p := range device.Peers {
-		peer := Peer{
-			Key:           lazy.Key(p.PublicKey),
-			Keepalive:     p.PersistentKeepaliveInterval,
-			LastHandshake: p.LastHandshakeTime,
-		}
-		if p.Endpoint != nil {
-			a := p.Endpoint.AddrPort()
-			peer.Endpoint = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
-		}
-		for _, ip := range p.AllowedIPs {
-			if prefix, ok := prefixOf(ip); ok {
-				peer.AllowedIPs = append(peer.AllowedIPs, prefix)
-			}
-		}
-		peers = append(peers, peer)
+	return device.Peers, nil
+}
+
+func peerOf(p *wgtypes.Peer) Peer {
+	peer := Peer{
+		Key:           lazy.Key(p.PublicKey),
+		Keepalive:     p.PersistentKeepaliveInterval,
+		LastHandshake: p.LastHandshakeTime,
 	}
-	return peers, nil
+	if p.Endpoint != nil {
+		a := p.Endpoint.AddrPort()
+		peer.Endpoint = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+	}
+	for _, ip := range p.AllowedIPs {
+		if prefix, ok := prefixOf(ip); ok {
+			peer.AllowedIPs = append(peer.AllowedIPs, prefix)
+		}
+	}
+	slices.SortFunc(peer.AllowedIPs, netip.Prefix.Compare)
+	return peer
 }
 
 func prefixOf(n net.IPNet) (netip.Prefix, bool) {
@@ -130,22 +152,26 @@ func prefixOf(n net.IPNet) (netip.Prefix, bool) {
 // Configure sets what the changes say, each peer's in one message. A peer that
 // the device no longer has is passed over. Errors: ErrNoDevice, ErrPermission.
 func (d *Device) Configure(changes ...Change) error {
-	if len(changes) == 0 {
-		return nil
-	}
-	config := wgtypes.Config{Peers: make([]wgtypes.PeerConfig, len(changes))}
+	configs := make([]wgtypes.PeerConfig, len(changes))
 	for i, c := range changes {
-		config.Peers[i] = wgtypes.PeerConfig{
+		configs[i] = wgtypes.PeerConfig{
 			PublicKey: wgtypes.Key(c.Key),
 			// Else it would add peers that somebody has just removed.
 			UpdateOnly:                  true,
 			PersistentKeepaliveInterval: &c.Keepalive,
 		}
 		if c.Endpoint.IsValid() {
-			config.Peers[i].Endpoint = net.UDPAddrFromAddrPort(c.Endpoint)
+			configs[i].Endpoint = net.UDPAddrFromAddrPort(c.Endpoint)
 		}
 	}
-	if err := d.write.ConfigureDevice(d.name, config); err != nil {
+	return d.configure(configs)
+}
+
+func (d *Device) configure(peers []wgtypes.PeerConfig) error {
+	if len(peers) == 0 {
+		return nil
+	}
+	if err := d.write.ConfigureDevice(d.name, wgtypes.Config{Peers: peers}); err != nil {
 		return fmt.Errorf("configure %s: %w", d.name, explain(err))
 	}
 	return nil

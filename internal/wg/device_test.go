@@ -55,11 +55,11 @@ func TestPeers(t *testing.T) {
 			Keepalive:     every,
 			LastHandshake: shook,
 			AllowedIPs: []netip.Prefix{
+				netip.MustParsePrefix("0.0.0.0/0"),
 				netip.MustParsePrefix("10.0.0.2/32"),
 				netip.MustParsePrefix("10.9.0.0/24"),
-				netip.MustParsePrefix("fd00::2/128"),
-				netip.MustParsePrefix("0.0.0.0/0"),
 				netip.MustParsePrefix("::/0"),
+				netip.MustParsePrefix("fd00::2/128"),
 			},
 		},
 		{Key: keyOf(2), Endpoint: netip.MustParseAddrPort("[2001:db8::1]:1")},

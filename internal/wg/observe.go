@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package wg
+
+import (
+	"errors"
+	"time"
+
+	"github.com/lazybpf/lazybpf/pkg/lazy"
+)
+
+// Reading is what the connector makes of a reading of the device.
+type Reading struct {
+	Peers    []Peer     // as on the device; those that are evicted as they will be
+	Drifted  []lazy.Key // somebody else has set their keepalive
+	Returned []lazy.Key // somebody else has put them back while they were evicted
+}
+
+// Observe takes notice of what others have done: peers is what the device had,
+// read not before since. An evicted peer that is there again is taken as it
+// is; one that is not loses the allowed IPs that others have now. Errors are
+// those of writing the file of evicted peers, which is tried again with the
+// next Observe.
+func (c *Connector) Observe(since time.Time, peers []Peer) (Reading, error) {
+	r := Reading{Peers: peers}
+	for _, p := range peers {
+		m, err := c.peer(p.Key)
+		if err != nil {
+			continue
+		}
+		drifted, returned := m.observe(since, p.Keepalive)
+		if drifted {
+			r.Drifted = append(r.Drifted, p.Key)
+		}
+		if returned {
+			r.Returned = append(r.Returned, p.Key)
+		}
+	}
+	if c.file == nil {
+		return r, nil
+	}
+	errs := []error{c.file.drop(r.Returned...)}
+	if away := c.file.all(); len(away) > 0 {
+		on := newHoldings(peers)
+		for _, e := range away {
+			if on.peers[e.Key] {
+				continue
+			}
+			e, err := c.yield(e, on)
+			errs = append(errs, err)
+			r.Peers = append(r.Peers, e.Peer)
+		}
+	}
+	return r, errors.Join(append(errs, c.file.mend())...)
+}
+
+// observe says whether somebody else has set the keepalive to seen, and whether
+// the peer was evicted and somebody else has put it back.
+func (m *managed) observe(since time.Time, seen time.Duration) (drifted, returned bool) {
+	if !m.mu.TryLock() {
+		return false, false // it is being changed: look again next time
+	}
+	defer m.mu.Unlock()
+	if !m.changed.Before(since) {
+		return false, false
+	}
+	returned = m.evicted.Swap(nil) != nil
+	if seen == m.now {
+		return false, returned
+	}
+	m.open, m.now = seen, seen
+	return true, returned
+}
+
+// yield takes from an evicted peer the allowed IPs that others have got: had it
+// been on the device, WireGuard would have done so.
+func (c *Connector) yield(e *evicted, to holdings) (*evicted, error) {
+	rest := e.without(to)
+	if rest == e {
+		return e, nil
+	}
+	m, err := c.peer(e.Key)
+	if err != nil || !m.mu.TryLock() {
+		return e, nil // it is being changed: look again next time
+	}
+	defer m.mu.Unlock()
+	if m.evicted.Load() == nil {
+		return e, nil
+	}
+	m.evicted.Store(rest)
+	return rest, c.file.put(rest)
+}
+
+// Removed says whether somebody has removed a peer that was not on the device
+// when it was read, not before since; else it was away because of Evict.
+func (c *Connector) Removed(since time.Time, peer lazy.Key) bool {
+	m, err := c.peer(peer)
+	if err != nil {
+		return true
+	}
+	if !m.mu.TryLock() {
+		return false
+	}
+	defer m.mu.Unlock()
+	return m.evicted.Load() == nil && m.changed.Before(since)
+}
