@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/lazybpf/lazybpf/internal/daemon"
 )
@@ -42,6 +43,9 @@ Endpoints that /etc/wireguard/IFACE.conf gives by the name of a host are looked 
 			return nil
 		}
 		options.Read = read
+		if err := forbidCore(); err != nil {
+			return err
+		}
 		d, err := daemon.New(options)
 		if err != nil {
 			return err
@@ -51,12 +55,22 @@ Endpoints that /etc/wireguard/IFACE.conf gives by the name of a host are looked 
 	return cmd
 }
 
+// forbidCore is for whoever reads devices: their keys are in memory then, and
+// no core file may have them.
+func forbidCore() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("forbid core files: %w", err)
+	}
+	return nil
+}
+
 func newRestoreCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore IFACE",
 		Short: "Clean up after a daemon that did not end cleanly",
-		Long: `Give the peers of an interface their keepalives back as they were before a daemon that did not end cleanly, and
-remove what it has left: tc filters, pinned maps, its socket. Endpoints are as WireGuard has learned them.`,
+		Long: `Give the peers of an interface their keepalives back as they were before a daemon that did not end cleanly, put back
+those that it had evicted, and remove what it has left: tc filters, pinned maps, its socket. Endpoints are as WireGuard
+has learned them.`,
 		Example:           "  lazybpf restore wg0",
 		Args:              oneInterface,
 		ValidArgsFunction: completeInterface,
@@ -64,6 +78,9 @@ remove what it has left: tc filters, pinned maps, its socket. Endpoints are as W
 	path := controlFlag(cmd)
 	bpffs := cmd.Flags().String("bpffs", defaultBPFFS, "`DIR` of the bpffs that maps were pinned in; empty: none")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := forbidCore(); err != nil {
+			return err
+		}
 		n, err := daemon.Restore(args[0], socket(args[0], *path), *bpffs)
 		if err != nil {
 			return err
@@ -72,7 +89,7 @@ remove what it has left: tc filters, pinned maps, its socket. Endpoints are as W
 		if n == 1 {
 			peers = "peer"
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "%s: clean; keepalive given back to %d %s\n", args[0], n, peers)
+		fmt.Fprintf(cmd.OutOrStdout(), "%s: clean; restored %d %s\n", args[0], n, peers)
 		return nil
 	}
 	return cmd
