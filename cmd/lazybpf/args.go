@@ -133,14 +133,19 @@ func (c *choices) Type() string { return strings.Join(c.words, "|") }
 type duration struct {
 	value *time.Duration
 	least time.Duration
+	never bool // 0 is never, and allowed
 }
 
 func (d duration) String() string { return d.value.String() }
 
 func (d duration) Set(text string) error {
 	value, err := time.ParseDuration(text)
-	if err != nil || value < d.least {
-		return fmt.Errorf("must be %s or longer, such as 90s, 15m or 1h30m", d.least)
+	if err != nil || value < d.least && !(d.never && value == 0) {
+		text := "must be %s or longer, such as 90s, 15m or 1h30m"
+		if d.never {
+			text = "must be %s or longer, such as 15m or 1h30m, or 0 for never"
+		}
+		return fmt.Errorf(text, d.least)
 	}
 	*d.value = value
 	return nil

@@ -19,6 +19,12 @@ func newRunCommand() *cobra.Command {
 or SIGTERM. Peers with a handshake in the last 180 seconds start connected, the others asleep. Peers that are added to
 the interface, changed or removed meanwhile are noticed within 5 seconds. At the end every peer has its keepalive back.
 
+With --evict-after, a peer that has been asleep that long and had no handshake for 180 seconds is removed from the
+interface. It is put back whole by the next packet to it, which waits meanwhile, by lazybpf wake, or at the end. That
+keeps a WireGuard with very many peers small. What it costs: wg show does not list such a peer; the peer itself cannot
+wake us; wg set and wg syncconf do not know it, so to change or revoke it, wake it first; wg-quick save (SaveConfig) would
+lose it; and if lazybpf is killed nobody reaches it before lazybpf restore or the next run.
+
 Each flag can also be set in the environment (LAZYBPF_MAX_OPENS for --max-opens) and, without its dashes, in the
 configuration file. A flag beats the environment, which beats the file. The file has more: names, endpoints and hooks of
 single peers, and what counts as activity. SIGHUP has it read again, as lazybpf reload does.

@@ -51,11 +51,13 @@ func newSettings() *settings {
 	}
 	o, flags := &s.options, s.flags
 	flags.String("config", "", "`FILE` of settings (default \""+configDir+"/IFACE.toml\" if there is one)")
-	flags.Var(duration{&o.InactivityThreshold, lazy.MinThreshold}, "inactivity-threshold",
+	flags.Var(duration{value: &o.InactivityThreshold, least: lazy.MinThreshold}, "inactivity-threshold",
 		"how long a peer is silent before it is put to sleep; at least "+lazy.MinThreshold.String())
 	flags.Var(&s.wake, "wake", "what happens to the packet that wakes a peer")
 	flags.StringSliceVar(&o.Exclude, "exclude", nil, "`PEER` that never sleeps; repeatable")
-	flags.Var(duration{&o.OpenTimeout, time.Millisecond}, "open-timeout", "how long opening a peer may take")
+	flags.Var(duration{value: &o.EvictAfter, least: lazy.MinEvictAfter, never: true}, "evict-after",
+		"how long a peer is asleep before it is removed from the interface; at least "+lazy.MinEvictAfter.String()+", 0 for never")
+	flags.Var(duration{value: &o.OpenTimeout, least: time.Millisecond}, "open-timeout", "how long opening a peer may take")
 	flags.Var(count{&o.MaxOpens}, "max-opens", "how many peers are opened at once")
 	flags.Var(rate{&o.WakeRate}, "wake-rate", "how many peers packets may wake a second, on average; 0: any number")
 	flags.StringVar(&o.Control, "control", "", "`PATH` of the socket for commands (default \""+socket("IFACE", "")+"\")")
