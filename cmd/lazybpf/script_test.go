@@ -80,7 +80,7 @@ func command(do func(s *script, args []string), usage string, least, most int) f
 }
 
 // patience is how long a script waits for what should happen at once.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // soon waits until something is true.
 func (s *script) soon(what string, isTrue func() bool) { soon(s, what, isTrue) }
