@@ -113,14 +113,22 @@ struct rule_set {
 	struct rule end; /* so that a pointer may stand behind the last one without CAP_PERFMON */
 };
 
-struct route4 {
-	__u32 length;
-	__be32 address;
+/*
+ * An allowed IP and whose it is. User space writes the tag last, and changes
+ * nothing but the owner afterwards: what is found is whole.
+ */
+struct route {
+	__u32 tag;	  /* of its hash and its element, see below; 0: there is none yet */
+	__u32 owner;	  /* slot plus one; 0: nobody any more */
+	__u64 address[2]; /* host byte order, an IPv4 address in the last half */
 };
 
-struct route6 {
-	__u32 length;
-	__be32 address[4];
+/* Two cache lines of the hash table of routes. */
+#define BUCKET_ROUTES 5
+struct bucket {
+	struct route routes[BUCKET_ROUTES];
+	__u32 overflows; /* into the next bucket */
+	__u32 reserved;
 };
 
 struct {
@@ -131,22 +139,18 @@ struct {
 	__type(value, struct peer);
 } peers SEC(".maps");
 
-/* Allowed IPs to slots. Lengths that are in use are listed in next4, next6. */
+/*
+ * Allowed IPs to slots: a hash table that user space writes by mmap, 2^n
+ * buckets. In a map of type hash one look-up costs twice as much as all that
+ * these programs do. Lengths that are in use are listed in next.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1024);
-	__type(key, struct route4);
-	__type(value, __u32);
-} routes4 SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1024);
-	__type(key, struct route6);
-	__type(value, __u32);
-} routes6 SEC(".maps");
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 512);
+	__type(key, __u32);
+	__type(value, struct bucket);
+} routes SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -185,21 +189,26 @@ struct {
 } programs SEC(".maps");
 
 /*
- * The prefix lengths in use, longest first, as a list: each element holds the
- * next one. An element is a length plus one, so that 0 ends the list. User
- * space changes it with single byte stores, a reader always finds a whole list.
- * There is an element for every byte: none leads out of the array.
+ * The prefix lengths in use, longest first, as two lists, one of each address
+ * family: each element holds the next one, 0 ends the list. An element is a
+ * length plus 1 in IPv6, plus 130 in IPv4. User space changes a list with single
+ * byte stores, a reader always finds a whole list. There is an element for
+ * every byte: none leads out of the array.
  */
-#define HEAD 255
-volatile __u8 next4[HEAD + 1];
-volatile __u8 next6[HEAD + 1];
+#define HEAD4 255
+#define HEAD6 254
+volatile __u8 next[256];
 
 /*
- * The IPv6 netmask of each element. Worked out here it would be branches, which
- * were nine tenths of what the verifier had to follow, at each start and each
- * time the tables grow.
+ * The netmask of each element. Worked out here it would be branches, which were
+ * nine tenths of what the verifier had to follow, at each start and each time
+ * the tables grow.
  */
-const volatile __be32 masks6[HEAD + 1][4];
+const volatile __u64 masks[256][2];
+
+/* Odd random numbers, so that nobody can choose addresses that share a bucket. */
+const volatile __u64 hash_factors[2];
+const volatile __u32 routes_shift; /* of a hash, to the index of its bucket */
 
 /* The set of rules that is tried after the peer's own. One byte: see above. */
 volatile __u8 interface_rules;
@@ -224,40 +233,95 @@ static __always_inline struct counters *statistics(void)
 			count(statistics_->name, 1);         \
 	} while (0)
 
-/* Longest prefix match: one look-up for each length in use. */
-static __always_inline __u32 *find_route4(__be32 address)
-{
-	struct route4 key;
-	__u8 element = next4[HEAD];
-	__u32 *slot;
+/* An address under the netmask of an element, and where to look for it. */
+struct route_key {
+	__u64 address[2];
+	__u32 tag;
+	__u32 bucket;
+};
 
-	for (int i = 0; i <= 32 && element; i++) {
-		key.length = element - 1;
-		key.address = address & bpf_htonl((__u32)(0xffffffff00000000ULL >> key.length));
-		slot = bpf_map_lookup_elem(&routes4, &key);
-		if (slot)
-			return slot;
-		element = next4[element];
-	}
-	return NULL;
+static __always_inline struct route_key key_of(__u64 high, __u64 low, __u8 element)
+{
+	__u64 masked[2] = {high & masks[element][0], low & masks[element][1]};
+	__u64 hash = (masked[0] + element) * hash_factors[0] + masked[1] * hash_factors[1];
+
+	return (struct route_key){
+		.address = {masked[0], masked[1]},
+		.tag = (hash >> 16 & 0xffffff00) | element,
+		.bucket = hash >> routes_shift,
+	};
 }
 
-static __always_inline __u32 *find_route6(const __be32 *address)
+/* The owner of exactly this prefix, in whatever bucket it is. */
+__noinline int search_buckets(__u64 high, __u64 low, __u32 element)
 {
-	struct route6 key;
-	__u8 element = next6[HEAD];
-	__u32 *slot;
+	struct route_key key = key_of(high, low, element);
+	__u32 last = ~0ULL >> routes_shift;
+
+	for (int i = 0; i < 8; i++) {
+		__u32 index = (key.bucket + i) & last;
+		struct bucket *bucket = bpf_map_lookup_elem(&routes, &index);
+
+		if (!bucket)
+			return 0;
+		for (int n = 0; n < BUCKET_ROUTES; n++) {
+			struct route *route = &bucket->routes[n];
+
+			if (route->tag == key.tag && route->address[0] == key.address[0] &&
+			    route->address[1] == key.address[1])
+				return route->owner;
+		}
+		if (!bucket->overflows)
+			return 0;
+	}
+	return 0;
+}
+
+/* What find_route does, from this element on, whatever it takes. */
+__noinline int search_routes(__u64 high, __u64 low, __u32 element)
+{
+	for (int i = 0; i <= 128 && element; i++) {
+		int owner = search_buckets(high, low, element);
+
+		if (owner)
+			return owner;
+		element = next[element & 0xff];
+	}
+	return 0;
+}
+
+/*
+ * Longest prefix match: the owner of the route, one look-up for each length in
+ * use. What is unusual is left to search_routes, which costs a call for each
+ * length. Nothing but the loop itself leads from one length to the next: where
+ * paths meet in a loop, the verifier follows each combination of them.
+ */
+static __always_inline __u32 find_route(__u64 high, __u64 low, __u32 head)
+{
+	__u8 element = next[head];
 
 	for (int i = 0; i <= 128 && element; i++) {
-		key.length = element - 1;
-		for (int n = 0; n < 4; n++)
-			key.address[n] = address[n] & masks6[element][n];
-		slot = bpf_map_lookup_elem(&routes6, &key);
-		if (slot)
-			return slot;
-		element = next6[element];
+		struct route_key key = key_of(high, low, element);
+		struct bucket *bucket = bpf_map_lookup_elem(&routes, &key.bucket);
+
+		if (!bucket)
+			return 0;
+#pragma unroll
+		for (int n = 0; n < BUCKET_ROUTES; n++) {
+			struct route *route = &bucket->routes[n];
+
+			if (route->tag != key.tag)
+				continue;
+			if (route->address[0] == key.address[0] &&
+			    route->address[1] == key.address[1] && route->owner)
+				return route->owner;
+			return search_routes(high, low, element);
+		}
+		if (bucket->overflows)
+			return search_routes(high, low, element);
+		element = next[element];
 	}
-	return NULL;
+	return 0;
 }
 
 /* 224.0.0.0/24 and 255.255.255.255: MLD, mDNS and their like wake nobody. */
@@ -297,15 +361,16 @@ static __always_inline int header(struct __sk_buff *skb, __u32 n, void **packet)
 }
 
 /*
- * The slot of the packet's peer, or NULL. The device has no link layer header,
- * and skb->protocol is what the sender said: the version nibble decides.
+ * The owner of the packet's peer's route, or 0. The device has no link layer
+ * header, and skb->protocol is what the sender said: the version nibble decides.
  */
-static __always_inline __u32 *find_peer(struct __sk_buff *skb, enum direction direction)
+static __always_inline __u32 find_peer(struct __sk_buff *skb, enum direction direction)
 {
+	__u64 high = 0, low;
 	struct ipv6hdr *ip6;
 	struct iphdr *ip4;
-	__be32 address[4];
-	__u32 *slot, version;
+	__be32 *address;
+	__u32 owner, version, head;
 	void *packet;
 
 	if (!header(skb, sizeof(*ip4), &packet))
@@ -315,29 +380,50 @@ static __always_inline __u32 *find_peer(struct __sk_buff *skb, enum direction di
 	if (version == 4) {
 		if (is_local4(ip4->daddr) && !count_multicast)
 			goto ignored;
-		slot = find_route4(direction == DIRECTION_EGRESS ? ip4->daddr : ip4->saddr);
+		low = bpf_ntohl(direction == DIRECTION_EGRESS ? ip4->daddr : ip4->saddr);
+		head = HEAD4;
 	} else if (version == 6) {
 		if (!header(skb, sizeof(*ip6), &packet))
 			goto malformed;
 		ip6 = packet;
 		if (is_local6(ip6->daddr.in6_u.u6_addr32[0]) && !count_multicast)
 			goto ignored;
-		__builtin_memcpy(address, direction == DIRECTION_EGRESS ? &ip6->daddr : &ip6->saddr,
-				 sizeof(address));
-		slot = find_route6(address);
+		address = direction == DIRECTION_EGRESS ? ip6->daddr.in6_u.u6_addr32
+							: ip6->saddr.in6_u.u6_addr32;
+		high = (__u64)bpf_ntohl(address[0]) << 32 | bpf_ntohl(address[1]);
+		low = (__u64)bpf_ntohl(address[2]) << 32 | bpf_ntohl(address[3]);
+		head = HEAD6;
 	} else {
 		goto malformed;
 	}
-	if (!slot)
+	owner = find_route(high, low, head);
+	if (!owner)
 		count_stat(unrouted);
-	return slot;
+	return owner;
 
 malformed:
 	count_stat(malformed);
-	return NULL;
+	return 0;
 ignored:
 	count_stat(ignored);
-	return NULL;
+	return 0;
+}
+
+/*
+ * CLOCK_MONOTONIC_COARSE, not older than two ticks and a millisecond. The helper
+ * costs more than the rest of the program, the JIT reads jiffies by itself: so it
+ * is asked once a tick. One word has both, in units of 2^20 ns and modulo 2^24
+ * ticks: they fit together without a barrier.
+ */
+volatile __u64 clock;
+
+static __always_inline __u64 coarse_time(void)
+{
+	__u64 tick = bpf_jiffies64() & 0xffffff, now = clock;
+
+	if ((now & 0xffffff) != tick)
+		clock = now = bpf_ktime_get_coarse_ns() >> 20 << 24 | tick;
+	return now >> 24 << 20;
 }
 
 /*
@@ -551,13 +637,14 @@ static __always_inline __u32 hold(struct __sk_buff *skb, struct peer *peer, __u3
 SEC("tc")
 int peer_egress(struct __sk_buff *skb)
 {
-	__u32 gate, effect, *slot;
+	__u32 gate, effect, owner, slot;
 	struct peer *peer;
 
-	slot = find_peer(skb, DIRECTION_EGRESS);
-	if (!slot)
+	owner = find_peer(skb, DIRECTION_EGRESS);
+	if (!owner)
 		return TC_ACT_UNSPEC; /* not ours to judge */
-	peer = bpf_map_lookup_elem(&peers, slot);
+	slot = owner - 1;
+	peer = bpf_map_lookup_elem(&peers, &slot);
 	if (!peer)
 		return TC_ACT_UNSPEC;
 
@@ -568,16 +655,16 @@ int peer_egress(struct __sk_buff *skb)
 		    (gate = hold(skb, peer, effect))) {
 			/* An answer may yet show that the peer is there: see peer_ingress. */
 			if (gate & GATE_EGRESS)
-				raise(skb, peer, *slot, DIRECTION_EGRESS, GATE_EGRESS);
+				raise(skb, peer, slot, DIRECTION_EGRESS, GATE_EGRESS);
 			/* The sender sees success, whichever hook this is. */
 			return bpf_redirect(parking_ifindex, 0);
 		}
 	} else if (gate && effect & EFFECT_WAKES) {
-		raise(skb, peer, *slot, DIRECTION_EGRESS, GATE_EGRESS | GATE_INGRESS);
+		raise(skb, peer, slot, DIRECTION_EGRESS, GATE_EGRESS | GATE_INGRESS);
 	}
 
 	if (effect & EFFECT_KEEPS_AWAKE)
-		peer->last_tx = bpf_ktime_get_coarse_ns();
+		peer->last_tx = coarse_time();
 	count(peer->tx_packets, packets(skb));
 	count(peer->tx_bytes, skb->len);
 	return TC_ACT_UNSPEC; /* WireGuard and other programs go on with it */
@@ -586,13 +673,14 @@ int peer_egress(struct __sk_buff *skb)
 SEC("tc")
 int peer_ingress(struct __sk_buff *skb)
 {
-	__u32 gate, effect, *slot;
+	__u32 gate, effect, owner, slot;
 	struct peer *peer;
 
-	slot = find_peer(skb, DIRECTION_INGRESS);
-	if (!slot)
+	owner = find_peer(skb, DIRECTION_INGRESS);
+	if (!owner)
 		return TC_ACT_UNSPEC;
-	peer = bpf_map_lookup_elem(&peers, slot);
+	slot = owner - 1;
+	peer = bpf_map_lookup_elem(&peers, &slot);
 	if (!peer)
 		return TC_ACT_UNSPEC;
 
@@ -608,11 +696,11 @@ int peer_ingress(struct __sk_buff *skb)
 		 */
 		if (*(volatile __u32 *)&peer->held == *(volatile __u32 *)&peer->released)
 			bits |= GATE_HOLD;
-		raise(skb, peer, *slot, DIRECTION_INGRESS, bits);
+		raise(skb, peer, slot, DIRECTION_INGRESS, bits);
 	}
 
 	if (effect & EFFECT_KEEPS_AWAKE)
-		peer->last_rx = bpf_ktime_get_coarse_ns();
+		peer->last_rx = coarse_time();
 	count(peer->rx_packets, packets(skb));
 	count(peer->rx_bytes, skb->len);
 	return TC_ACT_UNSPEC;

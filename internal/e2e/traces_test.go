@@ -117,7 +117,7 @@ func filters(t testing.TB, ifindex int) (names []string) {
 var (
 	onTCX    = []string{"tcx lazybpf_egress", "tcx lazybpf_ingress"}
 	onClsact = []string{"filter lazybpf_egress", "filter lazybpf_ingress", "qdisc clsact"}
-	inFiles  = []string{".journal", ".sock", "pin peers", "pin routes4", "pin routes6", "pin rules", "pin stats"}
+	inFiles  = []string{".journal", ".sock", "pin peers", "pin routes", "pin rules", "pin stats"}
 	parking  = []string{"parking device"}
 )
 

@@ -55,8 +55,8 @@ func TestActivity(t *testing.T) {
 // expectWithin allows for the resolution of the programs' clock.
 func expectWithin(t *testing.T, what string, got, from, to time.Time) {
 	t.Helper()
-	const tick = 11 * time.Millisecond
-	if got.Before(from.Add(-tick)) || got.After(to.Add(clockError)) {
+	const ticks = 22 * time.Millisecond
+	if got.Before(from.Add(-ticks)) || got.After(to.Add(clockError)) {
 		t.Errorf("%s is %s, not between %s and %s", what, got, from, to)
 	}
 }

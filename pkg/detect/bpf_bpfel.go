@@ -13,6 +13,13 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type bpfBucket struct {
+	_         structs.HostLayout
+	Routes    [5]bpfRoute
+	Overflows uint32
+	Reserved  uint32
+}
+
 type bpfCounters struct {
 	_          structs.HostLayout
 	Unrouted   uint64
@@ -70,16 +77,11 @@ type bpfPeer struct {
 	Released   uint32
 }
 
-type bpfRoute4 struct {
+type bpfRoute struct {
 	_       structs.HostLayout
-	Length  uint32
-	Address uint32
-}
-
-type bpfRoute6 struct {
-	_       structs.HostLayout
-	Length  uint32
-	Address [4]uint32
+	Tag     uint32
+	Owner   uint32
+	Address [2]uint64
 }
 
 type bpfRule struct {
@@ -105,21 +107,22 @@ const (
 	bpfMapEvents          = "events"
 	bpfMapPeers           = "peers"
 	bpfMapPrograms        = "programs"
-	bpfMapRoutes4         = "routes4"
-	bpfMapRoutes6         = "routes6"
+	bpfMapRoutes          = "routes"
 	bpfMapRules           = "rules"
 	bpfMapStats           = "stats"
 	bpfProgLazybpfEgress  = "lazybpf_egress"
 	bpfProgLazybpfIngress = "lazybpf_ingress"
 	bpfProgPeerEgress     = "peer_egress"
 	bpfProgPeerIngress    = "peer_ingress"
+	bpfVarClock           = "clock"
 	bpfVarCountMulticast  = "count_multicast"
+	bpfVarHashFactors     = "hash_factors"
 	bpfVarInterfaceRules  = "interface_rules"
-	bpfVarMasks6          = "masks6"
-	bpfVarNext4           = "next4"
-	bpfVarNext6           = "next6"
+	bpfVarMasks           = "masks"
+	bpfVarNext            = "next"
 	bpfVarParkingIfindex  = "parking_ifindex"
 	bpfVarReplayCookie    = "replay_cookie"
+	bpfVarRoutesShift     = "routes_shift"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -177,8 +180,7 @@ type bpfMapSpecs struct {
 	Events   *ebpf.MapSpec `ebpf:"events"`
 	Peers    *ebpf.MapSpec `ebpf:"peers"`
 	Programs *ebpf.MapSpec `ebpf:"programs"`
-	Routes4  *ebpf.MapSpec `ebpf:"routes4"`
-	Routes6  *ebpf.MapSpec `ebpf:"routes6"`
+	Routes   *ebpf.MapSpec `ebpf:"routes"`
 	Rules    *ebpf.MapSpec `ebpf:"rules"`
 	Stats    *ebpf.MapSpec `ebpf:"stats"`
 }
@@ -187,13 +189,15 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
+	Clock          *ebpf.VariableSpec `ebpf:"clock"`
 	CountMulticast *ebpf.VariableSpec `ebpf:"count_multicast"`
+	HashFactors    *ebpf.VariableSpec `ebpf:"hash_factors"`
 	InterfaceRules *ebpf.VariableSpec `ebpf:"interface_rules"`
-	Masks6         *ebpf.VariableSpec `ebpf:"masks6"`
-	Next4          *ebpf.VariableSpec `ebpf:"next4"`
-	Next6          *ebpf.VariableSpec `ebpf:"next6"`
+	Masks          *ebpf.VariableSpec `ebpf:"masks"`
+	Next           *ebpf.VariableSpec `ebpf:"next"`
 	ParkingIfindex *ebpf.VariableSpec `ebpf:"parking_ifindex"`
 	ReplayCookie   *ebpf.VariableSpec `ebpf:"replay_cookie"`
+	RoutesShift    *ebpf.VariableSpec `ebpf:"routes_shift"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -219,8 +223,7 @@ type bpfMaps struct {
 	Events   *ebpf.Map `ebpf:"events"`
 	Peers    *ebpf.Map `ebpf:"peers"`
 	Programs *ebpf.Map `ebpf:"programs"`
-	Routes4  *ebpf.Map `ebpf:"routes4"`
-	Routes6  *ebpf.Map `ebpf:"routes6"`
+	Routes   *ebpf.Map `ebpf:"routes"`
 	Rules    *ebpf.Map `ebpf:"rules"`
 	Stats    *ebpf.Map `ebpf:"stats"`
 }
@@ -230,8 +233,7 @@ func (m *bpfMaps) Close() error {
 		m.Events,
 		m.Peers,
 		m.Programs,
-		m.Routes4,
-		m.Routes6,
+		m.Routes,
 		m.Rules,
 		m.Stats,
 	)
@@ -241,13 +243,15 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
+	Clock          *ebpf.Variable `ebpf:"clock"`
 	CountMulticast *ebpf.Variable `ebpf:"count_multicast"`
+	HashFactors    *ebpf.Variable `ebpf:"hash_factors"`
 	InterfaceRules *ebpf.Variable `ebpf:"interface_rules"`
-	Masks6         *ebpf.Variable `ebpf:"masks6"`
-	Next4          *ebpf.Variable `ebpf:"next4"`
-	Next6          *ebpf.Variable `ebpf:"next6"`
+	Masks          *ebpf.Variable `ebpf:"masks"`
+	Next           *ebpf.Variable `ebpf:"next"`
 	ParkingIfindex *ebpf.Variable `ebpf:"parking_ifindex"`
 	ReplayCookie   *ebpf.Variable `ebpf:"replay_cookie"`
+	RoutesShift    *ebpf.Variable `ebpf:"routes_shift"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.

@@ -5,6 +5,7 @@ package detect
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"sync"
 
@@ -69,17 +70,17 @@ type Detector struct {
 	closing chan struct{}
 	ring    *ringbuf.Reader
 
-	mu                 sync.Mutex // guards what follows, and the records' memory
-	closed             bool
-	quiet              bool // nothing may be sent to events any more
-	tables             *tables
-	slots              []slot
-	free               []uint32 // slots without peer, the longest unused first
-	lengths4, lengths6 lengths
-	contested          map[netip.Prefix][]uint32 // prefixes of several peers: their slots, the owner last
-	pins               *pins
-	rules              *ruleSets
-	interfaceRules     uint8 // their place
+	mu             sync.Mutex // guards what follows, and the records' memory
+	closed         bool
+	quiet          bool // nothing may be sent to events any more
+	tables         *tables
+	slots          []slot
+	free           []uint32 // slots without peer, the longest unused first
+	lengths        lengths
+	contested      map[netip.Prefix][]uint32 // prefixes of several peers: their slots, the owner last
+	pins           *pins
+	rules          *ruleSets
+	interfaceRules uint8 // their place
 }
 
 // New attaches a detector to a device. Traffic is passed on untouched until
@@ -95,8 +96,7 @@ func New(options Options) (*Detector, error) {
 	d := &Detector{
 		events:    make(chan Event, 1024),
 		closing:   make(chan struct{}),
-		lengths4:  newLengths(32),
-		lengths6:  newLengths(128),
+		lengths:   newLengths(),
 		contested: make(map[netip.Prefix][]uint32),
 		rules:     newRuleSets(),
 	}
@@ -133,7 +133,7 @@ func (d *Detector) open(options Options) error {
 		return explain(err)
 	}
 	room := uint32(max(options.Peers, minCapacity))
-	d.tables, err = newTables(d.spec, capacity{room, room, room}, d.shared.replacements())
+	d.tables, err = newTables(d.spec, capacity{room, room}, d.shared.replacements())
 	if err != nil {
 		return explain(err)
 	}
@@ -180,7 +180,8 @@ func newSpec(p *parking, countMulticast bool) (*ebpf.CollectionSpec, error) {
 		spec.Variables[bpfVarParkingIfindex].Set(uint32(p.index)),
 		spec.Variables[bpfVarReplayCookie].Set(p.replay.cookie),
 		spec.Variables[bpfVarCountMulticast].Set(multicast),
-		spec.Variables[bpfVarMasks6].Set(netmasks()),
+		spec.Variables[bpfVarMasks].Set(netmasks()),
+		spec.Variables[bpfVarHashFactors].Set([2]uint64{rand.Uint64() | 1, rand.Uint64() | 1}),
 	)
 }
 

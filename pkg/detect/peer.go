@@ -30,8 +30,9 @@ func (id ID) String() string { return fmt.Sprintf("%d.%d", id.Slot(), id.Generat
 // WireGuard's own handshakes and keepalives.
 type Activity struct {
 	// LastTx and LastRx are those of packets that keep the peer awake, which is
-	// all unless rules say otherwise; zero if there was none yet. Their resolution
-	// is a tick of the kernel, 1 to 10 ms; time in suspend does not count.
+	// all unless rules say otherwise; zero if there was none yet. They are too
+	// early by up to two ticks of the kernel, 2 to 20 ms, never too late; time in
+	// suspend does not count.
 	LastTx, LastRx       time.Time
 	TxPackets, RxPackets uint64
 	// Bytes include IP headers, not WireGuard's overhead.
@@ -87,25 +88,20 @@ func (d *Detector) Add(prefixes []netip.Prefix) (ID, error) {
 		return 0, err
 	}
 
-	// The record must be whole before a route leads to it.
-	generation := uint16(1)
-	if len(d.free) > 0 {
-		generation = max(1, d.slots[index].generation+1)
+	if len(d.free) == 0 {
+		d.slots, d.free = append(d.slots, slot{}), append(d.free, index)
 	}
-	r := d.tables.record(index)
-	*r = bpfPeer{Generation: generation}
+
+	// The record must be whole before a route leads to it.
+	generation := max(1, d.slots[index].generation+1)
+	*d.tables.record(index) = bpfPeer{Generation: generation}
 	if err := d.claimAll(index, prefixes); err != nil {
 		return 0, fmt.Errorf("add prefixes: %w", err)
 	}
-	s := slot{generation: generation, used: true, prefixes: prefixes}
-	if len(d.free) > 0 {
-		// First in, first out: a packet that still has the slot in hand is
-		// long through before the slot has a new peer.
-		d.free = d.free[1:]
-		d.slots[index] = s
-	} else {
-		d.slots = append(d.slots, s)
-	}
+	// First in, first out: a packet that still has the slot in hand is long
+	// through before the slot has a new peer.
+	d.free = d.free[1:]
+	d.slots[index] = slot{generation: generation, used: true, prefixes: prefixes}
 	return newID(index, generation), nil
 }
 

@@ -20,10 +20,10 @@ type pins struct {
 }
 
 // pinned are the names of the maps that are pinned.
-var pinned = []string{bpfMapPeers, bpfMapRoutes4, bpfMapRoutes6, bpfMapRules, bpfMapStats}
+var pinned = []string{bpfMapPeers, bpfMapRoutes, bpfMapRules, bpfMapStats}
 
-// Pin makes the maps "peers", "routes4", "routes6", "rules" and "stats" appear
-// as files in dir, which is made if need be and must be on a bpffs. What is there under
+// Pin makes the maps "peers", "routes", "rules" and "stats" appear as
+// files in dir, which is made if need be and must be on a bpffs. What is there under
 // these names is replaced. Close removes them. Error: ErrClosed, or what the
 // file system said; then nothing is pinned.
 func (d *Detector) Pin(dir string) error {
@@ -74,7 +74,7 @@ func (d *Detector) repin() error {
 	if d.pins == nil {
 		return nil
 	}
-	maps := []*ebpf.Map{d.tables.Peers, d.tables.Routes4, d.tables.Routes6, d.shared.Rules, d.shared.Stats}
+	maps := []*ebpf.Map{d.tables.Peers, d.tables.Routes, d.shared.Rules, d.shared.Stats}
 	for i, m := range maps {
 		path := filepath.Join(d.pins.dir, pinned[i])
 		next := path + "_new"

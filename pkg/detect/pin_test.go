@@ -19,10 +19,10 @@ const bpffs = "/sys/fs/bpf"
 func expectPinned(t *testing.T, d detector, dir string) {
 	t.Helper()
 	want := map[string]*ebpf.Map{
-		"peers": d.tables.Peers, "routes4": d.tables.Routes4, "routes6": d.tables.Routes6,
+		"peers": d.tables.Peers, "routes": d.tables.Routes,
 		"rules": d.shared.Rules, "stats": d.shared.Stats,
 	}
-	if got := entries(t, dir); !slices.Equal(got, []string{"peers", "routes4", "routes6", "rules", "stats"}) {
+	if got := entries(t, dir); !slices.Equal(got, []string{"peers", "routes", "rules", "stats"}) {
 		t.Fatalf("in %s there is %q", dir, got)
 	}
 	for name, m := range want {
@@ -143,7 +143,7 @@ func TestPinErrors(t *testing.T) {
 		// The detector, and a later Pin, are none the worse for it.
 		d.mu.Lock()
 		c := d.tables.capacity
-		err := d.grow(capacity{2 * c.peers, c.routes4, c.routes6})
+		err := d.grow(capacity{2 * c.peers, c.routes})
 		d.mu.Unlock()
 		if err := errors.Join(err, d.Pin(good)); err != nil {
 			t.Fatal(err)

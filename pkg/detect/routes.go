@@ -8,86 +8,96 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-
-	"github.com/cilium/ebpf"
 )
 
-// lengths is the list of prefix lengths in use in one address family, the
-// longest first, as the programs walk it: next[e] is the element that follows
-// e, element e stands for length e-1, 0 ends the list, and the last element of
-// next is its head. Each change of the list is one byte, so that a program
+// lengths are the lists of prefix lengths in use, one of each address family, the
+// longest first, as the programs walk them: next[e] is the element that follows
+// e, and 0 ends the list. Each change of a list is one byte, so that a program
 // finds a whole list at any time.
 type lengths struct {
 	next  []uint8
-	used  []uint32 // prefixes of each length
-	total uint32   // prefixes of all lengths
+	used  []uint32 // prefixes of each element
+	total uint32   // prefixes of all
 }
 
-// newLengths is an empty list for addresses of that many bits.
-func newLengths(bits int) lengths {
-	return lengths{next: make([]uint8, 1<<8), used: make([]uint32, bits+1)}
+// The heads of the lists, and what the length of a prefix is less than its
+// element.
+const (
+	head4, element4 = 255, 130
+	head6, element6 = 254, 1
+)
+
+func newLengths() lengths {
+	return lengths{next: make([]uint8, 1<<8), used: make([]uint32, 1<<8)}
 }
 
-// netmasks returns the IPv6 netmask of each element of a list.
-func netmasks() *[1 << 8][4]uint32 {
-	masks := new([1 << 8][4]uint32)
+// element is that of the prefix's length.
+func element(p netip.Prefix) uint8 {
+	if p.Addr().Is4() {
+		return uint8(element4 + p.Bits())
+	}
+	return uint8(element6 + p.Bits())
+}
+
+// netmasks returns the netmask of each element.
+func netmasks() *[1 << 8][2]uint64 {
+	masks := new([1 << 8][2]uint64)
+	for length := range 32 + 1 {
+		masks[element4+length][1] = 1<<32 - 1<<(32-length)
+	}
 	for length := range 128 + 1 {
 		mask := net.CIDRMask(length, 128)
-		for n := range 4 {
-			masks[length+1][n] = binary.NativeEndian.Uint32(mask[4*n:])
-		}
+		masks[element6+length] = [2]uint64{binary.BigEndian.Uint64(mask), binary.BigEndian.Uint64(mask[8:])}
 	}
 	return masks
 }
 
-// before returns the element after which that of the length stands or would.
-func (l *lengths) before(length int) int {
-	e := len(l.next) - 1
-	for int(l.next[e]) > length+1 {
-		e = int(l.next[e])
+// before returns the element after which this one stands or would.
+func (l *lengths) before(element uint8) uint8 {
+	e := uint8(head4)
+	if element < element4 {
+		e = head6
+	}
+	for l.next[e] > element {
+		e = l.next[e]
 	}
 	return e
 }
 
 // add counts a prefix and brings its length into the list if it is the first.
-// The caller has put the prefix into its map; show makes the list visible.
-func (l *lengths) add(length int, show func([]uint8) error) error {
-	if l.used[length] == 0 {
-		e := l.before(length)
-		l.next[length+1] = l.next[e]
+// The prefix has its route already; show makes the list visible.
+func (l *lengths) add(element uint8, show func([]uint8) error) error {
+	if l.used[element] == 0 {
+		e := l.before(element)
+		l.next[element] = l.next[e]
 		if err := show(l.next); err != nil {
 			return err
 		}
-		l.next[e] = uint8(length + 1)
+		l.next[e] = element
 		if err := show(l.next); err != nil {
-			l.next[e] = l.next[length+1]
+			l.next[e] = l.next[element]
 			return err
 		}
 	}
-	l.used[length]++
+	l.used[element]++
 	l.total++
 	return nil
 }
 
 // remove takes a prefix off the count, and its length off the list if it was
 // the last.
-func (l *lengths) remove(length int, show func([]uint8) error) error {
-	l.used[length]--
+func (l *lengths) remove(element uint8, show func([]uint8) error) error {
+	l.used[element]--
 	l.total--
-	if l.used[length] > 0 {
+	if l.used[element] > 0 {
 		return nil
 	}
-	l.next[l.before(length)] = l.next[length+1]
+	l.next[l.before(element)] = l.next[element]
 	return show(l.next)
 }
 
-// family returns the prefix's list, and how to show it to the programs.
-func (d *Detector) family(p netip.Prefix) (*lengths, func([]uint8) error) {
-	if p.Addr().Is4() {
-		return &d.lengths4, func(next []uint8) error { return d.tables.Next4.Set(next) }
-	}
-	return &d.lengths6, func(next []uint8) error { return d.tables.Next6.Set(next) }
-}
+// showLengths shows the lists to the programs.
+func (d *Detector) showLengths(next []uint8) error { return d.tables.Next.Set(next) }
 
 // claimAll gives prefixes to a slot: all, or on error none. There is room.
 func (d *Detector) claimAll(slot uint32, prefixes []netip.Prefix) error {
@@ -109,29 +119,25 @@ func (d *Detector) disclaimAll(slot uint32, prefixes []netip.Prefix) error {
 }
 
 func (d *Detector) claim(slot uint32, p netip.Prefix) error {
-	switch err := d.tables.insert(p, slot); {
-	case err == nil:
-		l, show := d.family(p)
-		if err := l.add(p.Bits(), show); err != nil {
-			return errors.Join(err, d.tables.remove(p))
-		}
-		return nil
-	case !errors.Is(err, ebpf.ErrKeyExist):
-		return err
-	}
-	// Another peer has it: the last one wins, the others wait in line.
-	claimants := d.contested[p]
-	if len(claimants) == 0 {
-		owner, err := d.tables.owner(p)
-		if err != nil {
+	owner, owned := d.tables.routes.owner(keyOf(p))
+	for !d.tables.routes.set(keyOf(p), slot) { // seldom: its buckets are full, though there is room in others
+		c := d.tables.capacity
+		if err := d.grow(capacity{c.peers, 2 * c.routes}); err != nil {
 			return err
 		}
-		claimants = []uint32{owner}
 	}
-	if err := d.tables.replace(p, slot); err != nil {
-		return err
+	if !owned {
+		if err := d.lengths.add(element(p), d.showLengths); err != nil {
+			d.tables.routes.remove(keyOf(p))
+			return err
+		}
+		return nil
 	}
-	d.contested[p] = append(claimants, slot)
+	// Another peer has had it: the last one wins, the others wait in line.
+	if len(d.contested[p]) == 0 {
+		d.contested[p] = []uint32{owner}
+	}
+	d.contested[p] = append(d.contested[p], slot)
 	return nil
 }
 
@@ -140,9 +146,8 @@ func (d *Detector) disclaim(slot uint32, p netip.Prefix) error {
 	if !contested {
 		// The length goes after its last prefix: a look-up that finds nothing
 		// is harmless, a prefix that no look-up finds is not.
-		err := d.tables.remove(p)
-		l, show := d.family(p)
-		return errors.Join(err, l.remove(p.Bits(), show))
+		d.tables.routes.remove(keyOf(p))
+		return d.lengths.remove(element(p), d.showLengths)
 	}
 	owned := claimants[len(claimants)-1] == slot
 	claimants = slices.DeleteFunc(claimants, func(s uint32) bool { return s == slot })
@@ -150,30 +155,24 @@ func (d *Detector) disclaim(slot uint32, p netip.Prefix) error {
 	if len(claimants) == 1 {
 		delete(d.contested, p)
 	}
-	if !owned {
-		return nil
+	if owned {
+		d.tables.routes.set(keyOf(p), claimants[len(claimants)-1])
 	}
-	return d.tables.replace(p, claimants[len(claimants)-1])
-}
-
-// owns says whether the slot, which has claimed the prefix, is its owner.
-func (d *Detector) owns(p netip.Prefix, slot uint32) bool {
-	claimants := d.contested[p]
-	return len(claimants) == 0 || claimants[len(claimants)-1] == slot
+	return nil
 }
 
 // lookup finds the slot that an address routes to, as the programs do.
 func (d *Detector) lookup(a netip.Addr) (uint32, bool) {
-	l := &d.lengths6
+	head, offset := head6, element6
 	if a.Is4() {
-		l = &d.lengths4
+		head, offset = head4, element4
 	}
-	for e := l.next[len(l.next)-1]; e != 0; e = l.next[e] {
-		p, err := a.Prefix(int(e) - 1)
+	for e := d.lengths.next[head]; e != 0; e = d.lengths.next[e] {
+		p, err := a.Prefix(int(e) - offset)
 		if err != nil {
 			return 0, false
 		}
-		if slot, err := d.tables.owner(p); err == nil {
+		if slot, found := d.tables.routes.owner(keyOf(p)); found {
 			return slot, true
 		}
 	}

@@ -35,7 +35,7 @@ func TestRoutes(t *testing.T) {
 				m.remove(id)
 			}
 			m.compare()
-			if left := [2]uint32{m.d.lengths4.total, m.d.lengths6.total}; left != [2]uint32{} || len(m.d.contested) > 0 {
+			if left := m.d.lengths.total; left != 0 || len(m.d.contested) > 0 {
 				t.Errorf("without peers there are %d routes, and contested are %v", left, m.d.contested)
 			}
 		})
@@ -160,7 +160,7 @@ func (m *routeModel) grow() {
 	m.d.mu.Lock()
 	defer m.d.mu.Unlock()
 	c := m.d.tables.capacity
-	if err := m.d.grow(capacity{2 * c.peers, 2 * c.routes4, 2 * c.routes6}); err != nil {
+	if err := m.d.grow(capacity{2 * c.peers, 2 * c.routes}); err != nil {
 		m.t.Fatal(err)
 	}
 }
@@ -261,40 +261,46 @@ func TestRoutesShared(t *testing.T) {
 	owner(0)
 }
 
-// TestLengths looks at the list of prefix lengths after every single change of
-// it, as a program may.
+// TestLengths looks at the lists of prefix lengths after every single change of
+// them, as a program may.
 func TestLengths(t *testing.T) {
-	const bits = 32
 	random := rand.New(rand.NewPCG(1, 2))
-	l := newLengths(bits)
-	used := make([]int, bits+1)
+	l := newLengths()
+	used := make([]int, 1<<8)
 	show := func(next []uint8) error {
-		var list []int
-		for e := next[len(next)-1]; e != 0; e = next[e] {
-			if len(list) > bits {
-				t.Fatal("the list has no end:", next)
+		var listed []int
+		for _, head := range []int{head4, head6} {
+			var list []int
+			for e := next[head]; e != 0; e = next[e] {
+				if len(list) > 128 {
+					t.Fatal("the list has no end:", next)
+				}
+				list = append(list, int(e))
 			}
-			list = append(list, int(e)-1)
+			if !slices.IsSortedFunc(list, func(a, b int) int { return b - a }) {
+				t.Fatalf("%d are not the longest first", list)
+			}
+			if slices.ContainsFunc(list, func(e int) bool { return (e >= element4) != (head == head4) }) {
+				t.Fatalf("%d are of both families", list)
+			}
+			listed = append(listed, list...)
 		}
-		if !slices.IsSortedFunc(list, func(a, b int) int { return b - a }) {
-			t.Fatalf("%d are not the longest first", list)
-		}
-		for length, n := range used {
-			if n > 0 && !slices.Contains(list, length) {
-				t.Fatalf("%d lack %d", list, length)
+		for e, n := range used {
+			if n > 0 && !slices.Contains(listed, e) {
+				t.Fatalf("%d lack %d", listed, e)
 			}
 		}
 		return nil
 	}
 	for range 10_000 {
-		length := random.IntN(bits + 1)
+		e := uint8(1 + random.IntN(129+33))
 		var err error
-		if used[length] > 0 && random.IntN(2) == 0 {
-			used[length]--
-			err = l.remove(length, show)
+		if used[e] > 0 && random.IntN(2) == 0 {
+			used[e]--
+			err = l.remove(e, show)
 		} else {
-			err = l.add(length, show)
-			used[length]++
+			err = l.add(e, show)
+			used[e]++
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -305,17 +311,16 @@ func TestLengths(t *testing.T) {
 	}
 }
 
-// TestLengthsError has the kernel refuse either change that it takes to add a
-// length.
+// TestLengthsError has either change fail that it takes to add a length.
 func TestLengthsError(t *testing.T) {
 	refused := errors.New("refused")
 	for calls := range 2 {
-		l := newLengths(32)
-		if err := l.add(24, func([]uint8) error { return nil }); err != nil {
+		l := newLengths()
+		if err := l.add(element4+24, func([]uint8) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
 		before := slices.Clone(l.next)
-		err := l.add(16, func([]uint8) error {
+		err := l.add(element4+16, func([]uint8) error {
 			if calls--; calls < 0 {
 				return refused
 			}
@@ -324,8 +329,8 @@ func TestLengthsError(t *testing.T) {
 		if !errors.Is(err, refused) {
 			t.Errorf("add: %v", err)
 		}
-		// What element 17 says counts only once another leads to it.
-		before[17] = l.next[17]
+		// What the new element says counts only once another leads to it.
+		before[element4+16] = l.next[element4+16]
 		if !slices.Equal(l.next, before) || l.total != 1 {
 			t.Errorf("the list is %v, want %v", l.next, before)
 		}

@@ -3,7 +3,6 @@
 package detect
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -21,27 +20,27 @@ type tables struct {
 	PeerEgress  *ebpf.Program  `ebpf:"peer_egress"`
 	PeerIngress *ebpf.Program  `ebpf:"peer_ingress"`
 	Peers       *ebpf.Map      `ebpf:"peers"`
-	Routes4     *ebpf.Map      `ebpf:"routes4"`
-	Routes6     *ebpf.Map      `ebpf:"routes6"`
-	Next4       *ebpf.Variable `ebpf:"next4"`
-	Next6       *ebpf.Variable `ebpf:"next6"`
-	// InterfaceRules is one byte, as each element of the two before: a packet
-	// sees the old or the new.
+	Routes      *ebpf.Map      `ebpf:"routes"`
+	Next        *ebpf.Variable `ebpf:"next"`
+	// InterfaceRules is one byte, as each element of Next: a packet sees the old
+	// or the new.
 	InterfaceRules *ebpf.Variable `ebpf:"interface_rules"`
 
 	capacity capacity
-	memory   []byte // Peers, mapped
+	peers    []byte // Peers, mapped
+	memory   []byte // Routes, mapped
+	routes   routeTable
 }
 
 // capacity is how many entries the tables have room for.
-type capacity struct{ peers, routes4, routes6 uint32 }
+type capacity struct{ peers, routes uint32 }
 
 // minCapacity is what a detector starts with if Options say nothing.
 const minCapacity = 1024
 
 // fits says whether c has room for all of want.
 func (c capacity) fits(want capacity) bool {
-	return c.peers >= want.peers && c.routes4 >= want.routes4 && c.routes6 >= want.routes6
+	return c.peers >= want.peers && c.routes >= want.routes
 }
 
 // grown is c, each number doubled until it is as large as in want.
@@ -52,119 +51,77 @@ func (c capacity) grown(want capacity) capacity {
 		}
 		return have
 	}
-	return capacity{
-		peers:   grow(c.peers, want.peers),
-		routes4: grow(c.routes4, want.routes4),
-		routes6: grow(c.routes6, want.routes6),
-	}
+	return capacity{grow(c.peers, want.peers), grow(c.routes, want.routes)}
 }
 
 // newTables loads maps of this capacity, empty, and programs that use them and
 // the shared maps.
 func newTables(spec *ebpf.CollectionSpec, c capacity, shared map[string]*ebpf.Map) (*tables, error) {
 	spec = spec.Copy()
+	buckets, shift := bucketsFor(c.routes)
 	spec.Maps[bpfMapPeers].MaxEntries = c.peers
-	spec.Maps[bpfMapRoutes4].MaxEntries = c.routes4
-	spec.Maps[bpfMapRoutes6].MaxEntries = c.routes6
+	spec.Maps[bpfMapRoutes].MaxEntries = buckets
+	var factors [2]uint64
+	err := errors.Join(
+		spec.Variables[bpfVarRoutesShift].Set(shift),
+		spec.Variables[bpfVarHashFactors].Get(&factors),
+	)
+	if err != nil {
+		return nil, err
+	}
 
 	t := &tables{capacity: c}
-	err := spec.LoadAndAssign(t, &ebpf.CollectionOptions{MapReplacements: shared})
+	err = spec.LoadAndAssign(t, &ebpf.CollectionOptions{MapReplacements: shared})
 	if err != nil {
 		return nil, fmt.Errorf("load BPF programs: %w", err)
 	}
-	size := int(c.peers) * int(unsafe.Sizeof(bpfPeer{}))
-	page := unix.Getpagesize()
-	t.memory, err = unix.Mmap(t.Peers.FD(), 0, (size+page-1)/page*page,
-		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("map peers into memory: %w", err), t.close())
+	if t.peers, err = mapMemory(t.Peers); err == nil {
+		t.memory, err = mapMemory(t.Routes)
 	}
+	if err != nil {
+		return nil, errors.Join(err, t.close())
+	}
+	t.routes = newRouteTable(t.memory, factors, buckets, shift)
 	return t, nil
 }
 
-func (t *tables) close() error {
-	var err error
-	if t.memory != nil {
-		err = unix.Munmap(t.memory)
+// mapMemory maps an array into memory.
+func mapMemory(m *ebpf.Map) ([]byte, error) {
+	size, page := int(m.MaxEntries())*int(m.ValueSize()), unix.Getpagesize()
+	memory, err := unix.Mmap(m.FD(), 0, (size+page-1)/page*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map %s into memory: %w", m, err)
 	}
-	return errors.Join(err, t.PeerEgress.Close(), t.PeerIngress.Close(),
-		t.Peers.Close(), t.Routes4.Close(), t.Routes6.Close())
+	return memory, nil
+}
+
+func (t *tables) close() error {
+	var errs []error
+	for _, memory := range [][]byte{t.peers, t.memory} {
+		if memory != nil {
+			errs = append(errs, unix.Munmap(memory))
+		}
+	}
+	return errors.Join(append(errs, t.PeerEgress.Close(), t.PeerIngress.Close(), t.Peers.Close(), t.Routes.Close())...)
 }
 
 // record is the peer's record in the memory that the kernel writes too: read
 // and change its fields by atomic operations.
 func (t *tables) record(slot uint32) *bpfPeer {
 	offset := uintptr(slot) * unsafe.Sizeof(bpfPeer{})
-	return (*bpfPeer)(unsafe.Pointer(&t.memory[offset]))
-}
-
-// route returns the map of the prefix's family and its key there.
-func (t *tables) route(p netip.Prefix) (*ebpf.Map, any) {
-	if p.Addr().Is4() {
-		a := p.Addr().As4()
-		return t.Routes4, &bpfRoute4{Length: uint32(p.Bits()), Address: binary.NativeEndian.Uint32(a[:])}
-	}
-	a := p.Addr().As16()
-	key := &bpfRoute6{Length: uint32(p.Bits())}
-	for i := range key.Address {
-		key.Address[i] = binary.NativeEndian.Uint32(a[4*i:])
-	}
-	return t.Routes6, key
-}
-
-// insert adds a route. Error: ebpf.ErrKeyExist if another slot has it.
-func (t *tables) insert(p netip.Prefix, slot uint32) error {
-	routes, key := t.route(p)
-	return update(routes, key, slot, ebpf.UpdateNoExist)
-}
-
-// replace makes a route that exists lead to slot, without a moment in between.
-func (t *tables) replace(p netip.Prefix, slot uint32) error {
-	routes, key := t.route(p)
-	return update(routes, key, slot, ebpf.UpdateExist)
-}
-
-func (t *tables) remove(p netip.Prefix) error {
-	routes, key := t.route(p)
-	return routes.Delete(key)
-}
-
-// owner is the slot that a route leads to. Error: ebpf.ErrKeyNotExist.
-func (t *tables) owner(p netip.Prefix) (uint32, error) {
-	routes, key := t.route(p)
-	var slot uint32
-	err := routes.Lookup(key, &slot)
-	return slot, err
-}
-
-// update tries again on ENOMEM: maps that are not preallocated take memory
-// from a per-CPU cache, which the kernel fills up behind.
-func update(m *ebpf.Map, key, value any, flags ebpf.MapUpdateFlags) error {
-	const attempts = 100
-	var err error
-	for range attempts {
-		if err = m.Update(key, value, flags); !errors.Is(err, unix.ENOMEM) {
-			return err
-		}
-		_ = unix.Nanosleep(&unix.Timespec{Nsec: 100_000}, nil)
-	}
-	return err
+	return (*bpfPeer)(unsafe.Pointer(&t.peers[offset]))
 }
 
 // reserve makes room for that many slots and for prefixes on top of what is
 // there. The caller holds d.mu.
 func (d *Detector) reserve(slots uint32, prefixes []netip.Prefix) error {
-	want := capacity{peers: slots, routes4: d.lengths4.total, routes6: d.lengths6.total}
-	for _, p := range prefixes {
-		if p.Addr().Is4() {
-			want.routes4++
-		} else {
-			want.routes6++
-		}
-	}
-	if d.tables.capacity.fits(want) {
+	more := uint32(len(prefixes))
+	if d.tables.capacity.fits(capacity{slots, d.tables.routes.used + more}) {
 		return nil
 	}
+	// Of the routes those of nobody do not come along. There is to be room for
+	// half as many again, so that the next tables are not full at once.
+	want := capacity{slots, d.lengths.total + d.lengths.total/2 + more}
 	if err := d.grow(d.tables.capacity.grown(want)); err != nil {
 		return fmt.Errorf("grow tables: %w", err)
 	}
@@ -181,6 +138,12 @@ func (d *Detector) grow(c capacity) error {
 	larger, err := newTables(d.spec, c, d.shared.replacements())
 	if err != nil {
 		return explain(err)
+	}
+	if !old.routes.copyTo(&larger.routes) { // seldom: see claim
+		if err := larger.close(); err != nil {
+			return err
+		}
+		return d.grow(capacity{c.peers, 2 * c.routes})
 	}
 	if err := d.fill(larger); err != nil {
 		return errors.Join(err, larger.close())
@@ -201,24 +164,10 @@ func (d *Detector) grow(c capacity) error {
 	return errors.Join(d.repin(), old.close())
 }
 
-// fill writes into other tables all that packets are looked up by: the routes,
-// the lengths of prefixes, and which set of rules the interface has.
-func (d *Detector) fill(to *tables) error {
-	for i := range d.slots {
-		for _, p := range d.slots[i].prefixes {
-			if !d.owns(p, uint32(i)) {
-				continue
-			}
-			if err := to.insert(p, uint32(i)); err != nil {
-				return fmt.Errorf("copy %s: %w", p, err)
-			}
-		}
-	}
-	return errors.Join(
-		to.Next4.Set(d.lengths4.next),
-		to.Next6.Set(d.lengths6.next),
-		to.InterfaceRules.Set(d.interfaceRules),
-	)
+// fill writes into tables by what else than routes packets are looked up: the
+// lengths of prefixes, and which set of rules the interface has.
+func (d *Detector) fill(t *tables) error {
+	return errors.Join(t.Next.Set(d.lengths.next), t.InterfaceRules.Set(d.interfaceRules))
 }
 
 // awaitReaders returns when every BPF program that was running has ended.

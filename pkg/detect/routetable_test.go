@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package detect
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+)
+
+// TestRoutesCrowded has many prefixes, of both families and several lengths,
+// begin their search in one bucket: first as many as fit the buckets that the
+// programs look into, then more.
+func TestRoutesCrowded(t *testing.T) {
+	t.Parallel()
+	const fit, all = maxBuckets * len(bpfBucket{}.Routes), 60
+	d := newRig(t, Options{})
+	everyone := d.mustAdd(everything...)
+	crowd := crowded(&d.tables.routes, all)
+	ids := make([]ID, all)
+	expect := func(n int, want ID) {
+		t.Helper()
+		counted := d.counts(append(ids[:n:n], everyone)...)
+		packet := udp(hostPort4, netip.AddrPortFrom(crowd[n].Addr(), 7), "as long as an IPv6 header without extensions")
+		if crowd[n].Addr().Is6() {
+			packet = udp(hostPort6, netip.AddrPortFrom(crowd[n].Addr(), 7), "")
+		}
+		d.run(Egress, packet, skb{})
+		counted.expect(Egress, want, 1, len(packet), Stats{})
+		if slot, ok := d.lookup(crowd[n].Addr()); !ok || slot != want.Slot() {
+			t.Errorf("lookup of %s: slot %d, %t", crowd[n], slot, ok)
+		}
+	}
+	before := d.tables.capacity
+	for n := range all {
+		expect(n, everyone)
+		ids[n] = d.mustAdd(crowd[n])
+		expect(n, ids[n])
+		if n < fit-len(everything) && d.tables.capacity != before {
+			t.Fatalf("no room for %d prefixes", n+1)
+		}
+	}
+	if d.tables.capacity == before {
+		t.Error("there is room for all of them in", before)
+	}
+	for n := range all {
+		if n%2 == 0 {
+			if err := d.Remove(ids[n]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for n, id := range ids {
+		if n%2 == 0 {
+			ids[n], id = everyone, everyone
+		}
+		expect(n, id)
+	}
+}
+
+// crowded finds prefixes that share a bucket.
+func crowded(table *routeTable, n int) []netip.Prefix {
+	var prefixes []netip.Prefix
+	want, _ := table.hash(keyOf(netip.MustParsePrefix("10.1.0.0/32")))
+	for i := 0; len(prefixes) < n; i++ {
+		v4 := netip.AddrFrom4([4]byte{10, byte(2 + i>>16), byte(i >> 8), byte(i)})
+		v6 := netip.AddrFrom16([16]byte{0xfd, byte(i >> 16), byte(i >> 8), byte(i), 8: 1})
+		for _, p := range []netip.Prefix{netip.PrefixFrom(v4, 32), netip.PrefixFrom(v6, 72), netip.PrefixFrom(v6, 128)} {
+			if bucket, _ := table.hash(keyOf(p)); bucket == want && len(prefixes) < n {
+				prefixes = append(prefixes, p)
+			}
+		}
+	}
+	return prefixes
+}
+
+// TestRoutesGone adds and removes more prefixes than there is room for: those
+// that are gone make room.
+func TestRoutesGone(t *testing.T) {
+	t.Parallel()
+	d := newRig(t, Options{})
+	stays := d.mustAdd(single(peerPort4))
+	before := d.tables.capacity
+	for n := range 3 * minCapacity {
+		p := netip.MustParsePrefix(fmt.Sprintf("fd08::%x/128", n))
+		if err := d.Remove(d.mustAdd(p)); err != nil {
+			t.Fatal(err)
+		}
+		// One that comes back takes the place it had.
+		again := d.mustAdd(netip.MustParsePrefix("10.9.0.0/16"))
+		if err := d.Remove(again); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d.tables.capacity != before {
+		t.Errorf("capacity is %v, was %v", d.tables.capacity, before)
+	}
+	counted := d.counts(stays)
+	packet := udp(hostPort4, peerPort4, "")
+	d.run(Egress, packet, skb{})
+	counted.expect(Egress, stays, 1, len(packet), Stats{})
+}
