@@ -252,8 +252,11 @@ static __always_inline struct route_key key_of(__u64 high, __u64 low, __u8 eleme
 	};
 }
 
-/* The owner of exactly this prefix, in whatever bucket it is. */
-__noinline int search_buckets(__u64 high, __u64 low, __u32 element)
+/*
+ * The owner of the prefix of this length, in whatever bucket it is. If there is
+ * none, then the next element, negative; 0 after the last one.
+ */
+__noinline int search_length(__u64 high, __u64 low, __u32 element)
 {
 	struct route_key key = key_of(high, low, element);
 	__u32 last = ~0ULL >> routes_shift;
@@ -263,29 +266,32 @@ __noinline int search_buckets(__u64 high, __u64 low, __u32 element)
 		struct bucket *bucket = bpf_map_lookup_elem(&routes, &index);
 
 		if (!bucket)
-			return 0;
+			break;
+#pragma unroll
 		for (int n = 0; n < BUCKET_ROUTES; n++) {
 			struct route *route = &bucket->routes[n];
 
 			if (route->tag == key.tag && route->address[0] == key.address[0] &&
-			    route->address[1] == key.address[1])
+			    route->address[1] == key.address[1] && route->owner)
 				return route->owner;
 		}
 		if (!bucket->overflows)
-			return 0;
+			break;
 	}
-	return 0;
+	return -next[element & 0xff];
 }
 
 /* What find_route does, from this element on, whatever it takes. */
 __noinline int search_routes(__u64 high, __u64 low, __u32 element)
 {
-	for (int i = 0; i <= 128 && element; i++) {
-		int owner = search_buckets(high, low, element);
+	/* Unrolled, since under speculation the verifier finds no end of such a short loop. */
+#pragma unroll
+	for (int i = 0; i <= 128; i++) {
+		int found = search_length(high, low, element);
 
-		if (owner)
-			return owner;
-		element = next[element & 0xff];
+		if (found >= 0)
+			return found;
+		element = -found;
 	}
 	return 0;
 }
@@ -296,10 +302,8 @@ __noinline int search_routes(__u64 high, __u64 low, __u32 element)
  * length. Nothing but the loop itself leads from one length to the next: where
  * paths meet in a loop, the verifier follows each combination of them.
  */
-static __always_inline __u32 find_route(__u64 high, __u64 low, __u32 head)
+static __always_inline __u32 find_route(__u64 high, __u64 low, __u8 element)
 {
-	__u8 element = next[head];
-
 	for (int i = 0; i <= 128 && element; i++) {
 		struct route_key key = key_of(high, low, element);
 		struct bucket *bucket = bpf_map_lookup_elem(&routes, &key.bucket);
@@ -370,7 +374,8 @@ static __always_inline __u32 find_peer(struct __sk_buff *skb, enum direction dir
 	struct ipv6hdr *ip6;
 	struct iphdr *ip4;
 	__be32 *address;
-	__u32 owner, version, head;
+	__u32 owner, version;
+	__u8 longest;
 	void *packet;
 
 	if (!header(skb, sizeof(*ip4), &packet))
@@ -381,7 +386,7 @@ static __always_inline __u32 find_peer(struct __sk_buff *skb, enum direction dir
 		if (is_local4(ip4->daddr) && !count_multicast)
 			goto ignored;
 		low = bpf_ntohl(direction == DIRECTION_EGRESS ? ip4->daddr : ip4->saddr);
-		head = HEAD4;
+		longest = next[HEAD4];
 	} else if (version == 6) {
 		if (!header(skb, sizeof(*ip6), &packet))
 			goto malformed;
@@ -392,11 +397,11 @@ static __always_inline __u32 find_peer(struct __sk_buff *skb, enum direction dir
 							: ip6->saddr.in6_u.u6_addr32;
 		high = (__u64)bpf_ntohl(address[0]) << 32 | bpf_ntohl(address[1]);
 		low = (__u64)bpf_ntohl(address[2]) << 32 | bpf_ntohl(address[3]);
-		head = HEAD6;
+		longest = next[HEAD6];
 	} else {
 		goto malformed;
 	}
-	owner = find_route(high, low, head);
+	owner = find_route(high, low, longest);
 	if (!owner)
 		count_stat(unrouted);
 	return owner;
@@ -541,9 +546,14 @@ __noinline int effect_by_rules(struct __sk_buff *skb, __u32 peer_rules, __u32 di
 	for (int n = 0; n < 2; n++) {
 		struct rule_set *set = bpf_map_lookup_elem(&rules, &sets[n]);
 
-		for (int i = 0; set && i < MAX_RULES && set->rules[i].directions; i++)
+		/* Unrolled, since in a loop a pointer would get to the set's end. */
+#pragma unroll
+		for (int i = 0; i < MAX_RULES; i++) {
+			if (!set || !set->rules[i].directions)
+				break;
 			if (matches(&set->rules[i], traits, direction))
 				return set->rules[i].effect;
+		}
 	}
 	return EFFECT_COUNTS;
 }
@@ -584,8 +594,8 @@ static __noinline void describe(struct event *event, struct __sk_buff *skb,
  * on several CPUs one does it. With the ring buffer full none does: the bits
  * stay, and the next packet tries again.
  */
-static __always_inline void raise(struct __sk_buff *skb, struct peer *peer, __u32 slot,
-				  enum direction direction, __u32 bits)
+static __noinline void raise(struct __sk_buff *skb, struct peer *peer, __u32 slot,
+			     enum direction direction, __u32 bits)
 {
 	struct event *event;
 
