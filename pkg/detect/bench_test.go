@@ -3,13 +3,8 @@
 package detect
 
 import (
-	"fmt"
 	"net/netip"
 	"testing"
-	"time"
-
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 )
 
 // benchAddress is that of the n-th of many peers.
@@ -25,59 +20,6 @@ func newCrowd(b *testing.B, peers int) (d detector, ids []ID) {
 		ids = append(ids, d.mustAdd(single(benchAddress(n))))
 	}
 	return d, ids
-}
-
-// BenchmarkEgress measures what a packet costs that passes an open gate, as
-// net-ns/packet: an empty program's cost is taken off.
-func BenchmarkEgress(b *testing.B) {
-	for _, peers := range []int{1, 1000, 100_000} {
-		b.Run(fmt.Sprintf("peers=%d", peers), func(b *testing.B) {
-			d, _ := newCrowd(b, peers)
-			benchmarkProgram(b, d.tables.PeerEgress, udp(hostPort4, benchAddress(peers/2), "a packet"))
-		})
-	}
-	// The peer of the packet is found last, by the shortest of these prefixes.
-	for _, family := range []struct {
-		name     string
-		prefixes []string
-		packet   []byte
-	}{
-		{"IPv4", []string{"10.1.0.1/32", "10.2.0.0/24", "10.3.0.0/16", "10.0.0.0/8"}, udp(hostPort4, benchAddress(1), "a packet")},
-		{"IPv6", []string{"fd01::1/128", "fd02::/64", "fd03::/48", "fd00::/8"}, udp(hostPort6, peerPort6, "a packet")},
-	} {
-		b.Run("lengths=4/"+family.name, func(b *testing.B) {
-			d := newRig(b, Options{})
-			for _, p := range family.prefixes {
-				d.mustAdd(netip.MustParsePrefix(p))
-			}
-			benchmarkProgram(b, d.tables.PeerEgress, family.packet)
-		})
-	}
-}
-
-// benchmarkProgram runs a program b.N times on a packet.
-func benchmarkProgram(b *testing.B, program *ebpf.Program, packet []byte) {
-	b.Helper()
-	empty, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Type: ebpf.SchedCLS, Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, pass), asm.Return()},
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer empty.Close()
-	cost := func(program *ebpf.Program) time.Duration {
-		verdict, average, err := program.Benchmark(packet, b.N, b.ResetTimer)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if int(int32(verdict)) != pass {
-			b.Fatalf("verdict %d", int32(verdict))
-		}
-		return average
-	}
-	nothing := cost(empty)
-	b.ResetTimer()
-	b.ReportMetric(float64(cost(program)-nothing), "net-ns/packet")
 }
 
 func BenchmarkArm(b *testing.B) {
