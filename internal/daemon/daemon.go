@@ -22,6 +22,7 @@ import (
 
 	"github.com/lazybpf/lazybpf/internal/config"
 	"github.com/lazybpf/lazybpf/internal/control"
+	"github.com/lazybpf/lazybpf/internal/endpoint"
 	"github.com/lazybpf/lazybpf/internal/metrics"
 	"github.com/lazybpf/lazybpf/internal/wg"
 	"github.com/lazybpf/lazybpf/pkg/detect"
@@ -132,7 +133,7 @@ func (d *Daemon) start() error {
 		return err
 	}
 	// From here on nobody else manages the interface.
-	d.connector = wg.NewConnector(d.device, nil)
+	d.connector = wg.NewConnector(d.device, finder{endpoint.NewFinder(), d.policy.Load})
 	managing := managing(d.options)
 	managing.Detector, managing.Connector = d.detector, evicting{d.connector, d.log}
 	if d.manager, err = lazy.New(managing); err != nil {

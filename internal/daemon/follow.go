@@ -82,6 +82,10 @@ func (d *Daemon) follow(since time.Time, peers []wg.Peer, originals map[lazy.Key
 		d.log.WithField("peer", key).Info("evicted peer was put back by somebody else: adopted as it is")
 		errs = append(errs, d.manager.ReportReturned(key))
 	}
+	for _, key := range reading.Silent {
+		d.log.WithField("peer", key).Debug("peer does not answer: trying its next address")
+		errs = append(errs, d.connector.TryNext(key))
+	}
 	for _, key := range reading.Drifted {
 		d.log.WithField("peer", key).Info("keepalive was changed by somebody else: adopted")
 		errs = append(errs, d.connector.Settle(key))
@@ -141,29 +145,29 @@ func (d *Daemon) addPeers(now map[lazy.Key]wg.Peer, peers []wg.Peer, originals m
 	}
 	var dormant []lazy.Key
 	for _, p := range peers {
-		open := p.Keepalive
-		if open == 0 {
-			open = originals[p.Key]
+		original := p.Keepalive
+		if original == 0 {
+			original = originals[p.Key]
 		}
-		d.connector.Adopt(p, open)
+		d.connector.Adopt(p, original)
 		if !connected(p) {
 			dormant = append(dormant, p.Key)
 		}
 	}
 	// The journal comes first: what it does not know is lost in a crash.
 	errs := []error{d.journal.Save(d.connector.Originals()), d.connector.CloseAll(dormant)}
+	policy := d.policy.Load()
 	for _, p := range peers {
+		errs = append(errs, d.connector.SetKeepalive(p.Key, policy.peers[p.Key].Keepalive))
 		var err error
 		if connected(p) {
-			errs = append(errs, d.connector.Settle(p.Key))
-			err = d.manager.AddActivePeers(d.policy.Load().managed(p))
+			err = d.manager.AddActivePeers(policy.managed(p))
 		} else {
-			_, err = d.manager.AddPeer(d.policy.Load().managed(p))
+			_, err = d.manager.AddPeer(policy.managed(p))
 		}
 		if err != nil {
 			delete(now, p.Key)
-			errs = append(errs, err, d.connector.Open(context.Background(), p.Key, lazy.Wake{}))
-			d.connector.Forget(p.Key)
+			errs = append(errs, err, d.connector.Release(p.Key))
 		}
 	}
 	return errors.Join(errs...)

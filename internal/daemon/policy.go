@@ -3,7 +3,9 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
+	"net/netip"
 
 	"github.com/lazybpf/lazybpf/internal/config"
 	"github.com/lazybpf/lazybpf/internal/endpoint"
@@ -75,4 +77,16 @@ func (p *policy) excluded(known map[lazy.Key]wg.Peer) (map[lazy.Key]bool, error)
 		excluded[key] = true
 	}
 	return excluded, nil
+}
+
+// finder finds peers by the policy of the moment. It is a wg.Finder.
+type finder struct {
+	*endpoint.Finder
+	policy func() *policy
+}
+
+func (f finder) Finds(peer lazy.Key) bool { return !f.policy().source(peer).Empty() }
+
+func (f finder) Find(ctx context.Context, peer lazy.Key, wake lazy.Wake) ([]netip.AddrPort, error) {
+	return f.Finder.Find(ctx, f.policy().source(peer), peer, wake)
 }

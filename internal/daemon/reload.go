@@ -71,6 +71,12 @@ func (d *Daemon) apply(p *policy) error {
 				return err
 			}
 		}
+		keepalive := p.peers[peer.Key].Keepalive
+		if !reflect.DeepEqual(keepalive, before.peers[peer.Key].Keepalive) {
+			if err := d.connector.SetKeepalive(peer.Key, keepalive); err != nil {
+				return err
+			}
+		}
 	}
 	return d.exclude(configured)
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"github.com/lazybpf/lazybpf/internal/lab"
@@ -26,9 +27,19 @@ type parts struct {
 type choice struct {
 	attach  detect.Attach
 	wake    lazy.WakeMode
-	resolve wg.Resolve
+	resolve resolve
 	// between puts a connector of the test's between manager and device.
 	between func(lazy.Connector) lazy.Connector
+}
+
+// resolve is a wg.Finder that finds all peers at one place; nil has nothing to find.
+type resolve func(ctx context.Context, peer lazy.Key) (netip.AddrPort, error)
+
+func (r resolve) Finds(lazy.Key) bool { return r != nil }
+
+func (r resolve) Find(ctx context.Context, peer lazy.Key, _ lazy.Wake) ([]netip.AddrPort, error) {
+	endpoint, err := r(ctx, peer)
+	return []netip.AddrPort{endpoint}, err
 }
 
 // newParts puts all peers of the interface to sleep.

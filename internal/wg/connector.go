@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,9 +16,15 @@ import (
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
-// Resolve finds the endpoint of a peer that is about to be opened. The zero
-// endpoint leaves the one that WireGuard has.
-type Resolve func(ctx context.Context, peer lazy.Key) (netip.AddrPort, error)
+// Finder finds out where peers are that are about to be opened. Its methods may
+// be called from any goroutine.
+type Finder interface {
+	// Finds says whether there is something to find out: then packets wait for it.
+	Finds(peer lazy.Key) bool
+	// Find returns where the peer may be, most likely first. None leaves the
+	// endpoint that WireGuard has.
+	Find(ctx context.Context, peer lazy.Key, wake lazy.Wake) ([]netip.AddrPort, error)
+}
 
 // Connector opens, closes and evicts the peers of a device. A closed peer has
 // no keepalive, but all else it had, so that WireGuard by itself goes on with
@@ -29,9 +36,9 @@ type Resolve func(ctx context.Context, peer lazy.Key) (netip.AddrPort, error)
 // A peer's keepalive is that of the device when the peer is adopted, and what
 // others set it to later.
 type Connector struct {
-	device  *Device
-	resolve Resolve
-	file    *EvictedFile // nil: nobody is evicted
+	device *Device
+	finder Finder       // nil: endpoints stay as WireGuard has them
+	file   *EvictedFile // nil: nobody is evicted
 
 	mu      sync.Mutex // guards what follows, not what is in the peers
 	peers   map[lazy.Key]*managed
@@ -49,10 +56,13 @@ type managed struct {
 	// same peer.
 	mu sync.Mutex
 
-	open    time.Duration // its keepalive while it is open; 0: off
-	closed  bool
-	now     time.Duration // its keepalive on the device, as last set or seen
-	changed time.Time     // when it was set, or the peer removed or put back
+	original time.Duration // its keepalive without lazybpf; 0: off
+	open     time.Duration // and while it is open
+	closed   bool
+	now      time.Duration // its keepalive on the device, as last set or seen
+	changed  time.Time     // when it was set, or the peer removed or put back
+
+	untried []netip.AddrPort // where else it may be, the next one first
 
 	evicted atomic.Pointer[evicted] // nil: on the device; read without mu, too
 }
@@ -65,11 +75,11 @@ func (m *managed) want() time.Duration {
 	return m.open
 }
 
-// NewConnector makes a connector that knows no peers. Without resolve,
+// NewConnector makes a connector that knows no peers. Without a finder,
 // endpoints stay as WireGuard has them.
-func NewConnector(device *Device, resolve Resolve) *Connector {
+func NewConnector(device *Device, finder Finder) *Connector {
 	return &Connector{
-		device: device, resolve: resolve,
+		device: device, finder: finder,
 		peers: make(map[lazy.Key]*managed), waiting: make(map[lazy.Key]*eviction),
 	}
 }
@@ -79,18 +89,26 @@ func NewConnector(device *Device, resolve Resolve) *Connector {
 func (c *Connector) EvictTo(file *EvictedFile) { c.file = file }
 
 // Adopt makes the connector know an open peer as the device has it, and the
-// keepalive that it has while open.
-func (c *Connector) Adopt(peer Peer, open time.Duration) {
+// keepalive that it has without lazybpf.
+func (c *Connector) Adopt(peer Peer, original time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.peers[peer.Key] = &managed{open: open, now: peer.Keepalive}
+	c.peers[peer.Key] = &managed{original: original, open: original, now: peer.Keepalive}
 }
 
-// Forget undoes Adopt.
+// Forget makes the connector know a peer no longer, which it leaves as it is.
 func (c *Connector) Forget(peer lazy.Key) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.peers, peer)
+}
+
+// Release gives a peer the keepalive back that it has without lazybpf, and
+// forgets it. Errors: ErrUnknownPeer, ErrNoDevice, ErrPermission.
+func (c *Connector) Release(peer lazy.Key) error {
+	err := c.change(peer, netip.AddrPort{}, func(m *managed) { m.closed, m.open = false, m.original })
+	c.Forget(peer)
+	return err
 }
 
 func (c *Connector) peer(key lazy.Key) (*managed, error) {
@@ -111,32 +129,74 @@ func (c *Connector) all() map[lazy.Key]*managed {
 }
 
 // Ready says whether WireGuard has all it takes to reach the peer: it is on the
-// device, and its endpoint is not to be resolved. Then no packet waits for the
+// device, and nobody has to find out where it is. Then no packet waits for the
 // keepalive to be set.
 func (c *Connector) Ready(peer lazy.Key, wake lazy.Wake) bool {
-	return !c.resolves(wake) && !c.Evicted(peer)
+	return !c.finds(peer, wake) && !c.Evicted(peer)
 }
 
-// resolves says whether a wake has the peer's endpoint resolved. A packet from
-// the peer has just taught it to WireGuard.
-func (c *Connector) resolves(wake lazy.Wake) bool {
-	return c.resolve != nil && wake.Reason != lazy.ReasonIngress
+// finds says whether a wake has the peer looked for. A packet from the peer has
+// just taught WireGuard where it is.
+func (c *Connector) finds(peer lazy.Key, wake lazy.Wake) bool {
+	return c.finder != nil && wake.Reason != lazy.ReasonIngress && c.finder.Finds(peer)
 }
 
-// Open sets the peer's keepalive, and its endpoint if it is to be resolved, in
-// one message. A peer that a packet from it has woken keeps its endpoint:
-// WireGuard has just learned where it is. An evicted peer is put back whole,
-// where it was or at the endpoint that was resolved. Errors: ErrUnknownPeer, ErrNoDevice,
-// ErrPermission, those of resolve.
+// Open sets the peer's keepalive, and its endpoint if it is to be found, in one
+// message. A peer that a packet from it has woken keeps its endpoint, and so does
+// one that comes while it is being looked for: WireGuard has just learned where it
+// is. An evicted peer is put back whole, where it was or was found. Errors:
+// ErrUnknownPeer, ErrNoDevice, ErrPermission, those of the finder.
 func (c *Connector) Open(ctx context.Context, peer lazy.Key, wake lazy.Wake) error {
-	var endpoint netip.AddrPort
-	if c.resolves(wake) {
+	var found []netip.AddrPort
+	if c.finds(peer, wake) {
 		var err error
-		if endpoint, err = c.resolve(ctx, peer); err != nil {
+		if found, err = c.finder.Find(ctx, peer, wake); err != nil {
 			return fmt.Errorf("find endpoint: %w", err)
 		}
+		if lazy.Answered(ctx) {
+			found = nil
+		}
 	}
-	return c.change(peer, endpoint, func(m *managed) { m.closed = false })
+	var endpoint netip.AddrPort
+	if len(found) > 0 {
+		endpoint = found[0]
+	}
+	return c.change(peer, endpoint, func(m *managed) {
+		m.closed = false
+		m.untried = nil
+		if len(found) > 1 {
+			m.untried = append(slices.Clone(found[1:]), found[0])
+		}
+	})
+}
+
+// TryNext sets the next of the endpoints that were found for a peer which does
+// not answer at the last one. Errors: ErrUnknownPeer, ErrNoDevice, ErrPermission.
+func (c *Connector) TryNext(peer lazy.Key) error {
+	m, err := c.peer(peer)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed || len(m.untried) == 0 {
+		return nil
+	}
+	endpoint := m.untried[0]
+	m.untried = append(m.untried[1:], endpoint)
+	return c.set(m, peer, endpoint)
+}
+
+// SetKeepalive changes the keepalive that the peer has while it is open; nil is
+// that of the device without lazybpf. Errors: ErrUnknownPeer, ErrNoDevice,
+// ErrPermission.
+func (c *Connector) SetKeepalive(peer lazy.Key, keepalive *time.Duration) error {
+	return c.change(peer, netip.AddrPort{}, func(m *managed) {
+		m.open = m.original
+		if keepalive != nil {
+			m.open = *keepalive
+		}
+	})
 }
 
 // Close turns the peer's keepalive off. Errors: ErrUnknownPeer, ErrNoDevice,
@@ -169,7 +229,12 @@ func (c *Connector) change(peer lazy.Key, endpoint netip.AddrPort, decide func(*
 	if m.now == m.want() && !endpoint.IsValid() {
 		return nil
 	}
-	err = c.device.Configure(Change{Key: peer, Endpoint: endpoint, Keepalive: m.want()})
+	return c.set(m, peer, endpoint)
+}
+
+// set writes to the device. The caller holds m.mu.
+func (c *Connector) set(m *managed, peer lazy.Key, endpoint netip.AddrPort) error {
+	err := c.device.Configure(Change{Key: peer, Endpoint: endpoint, Keepalive: m.want()})
 	m.changed = time.Now()
 	if err == nil {
 		m.now = m.want()
@@ -186,21 +251,23 @@ func (c *Connector) CloseAll(peers []lazy.Key) error {
 			chosen[key] = m
 		}
 	}
-	return c.changeAll(chosen, true)
+	return c.changeAll(chosen, func(m *managed) { m.closed = true })
 }
 
 // GiveBack puts back all peers that are evicted, and gives all the keepalives
-// that they have while open. From then on nobody is evicted.
+// that they have without lazybpf. From then on nobody is evicted.
 func (c *Connector) GiveBack() error {
-	return errors.Join(c.putBackAll(), c.changeAll(c.all(), false))
+	return errors.Join(c.putBackAll(), c.changeAll(c.all(), func(m *managed) {
+		m.closed, m.open = false, m.original
+	}))
 }
 
-func (c *Connector) changeAll(peers map[lazy.Key]*managed, closed bool) error {
+func (c *Connector) changeAll(peers map[lazy.Key]*managed, decide func(*managed)) error {
 	var changes []Change
 	var changing []*managed
 	for key, m := range peers {
 		m.mu.Lock()
-		m.closed = closed
+		decide(m)
 		if m.now != m.want() {
 			changes = append(changes, Change{Key: key, Keepalive: m.want()})
 			changing = append(changing, m)
@@ -219,14 +286,14 @@ func (c *Connector) changeAll(peers map[lazy.Key]*managed, closed bool) error {
 	return err
 }
 
-// Originals are the keepalives that peers have while open, of those that have
-// one: what the device would have without lazybpf.
+// Originals are the keepalives that peers have without lazybpf, of those that
+// have one.
 func (c *Connector) Originals() map[lazy.Key]time.Duration {
 	originals := make(map[lazy.Key]time.Duration)
 	for key, m := range c.all() {
 		m.mu.Lock()
-		if m.open != 0 {
-			originals[key] = m.open
+		if m.original != 0 {
+			originals[key] = m.original
 		}
 		m.mu.Unlock()
 	}

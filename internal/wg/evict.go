@@ -104,7 +104,7 @@ func (c *Connector) evict(going []*eviction) {
 	for i, e := range going {
 		e.peer.mu.Lock()
 		defer e.peer.mu.Unlock()
-		e.saved.Keepalive = e.peer.open
+		e.saved.Keepalive = e.peer.original
 		saved[i] = e.saved
 	}
 	err := c.file.put(saved...)
@@ -176,7 +176,7 @@ func (c *Connector) putBackAll() error {
 	for _, m := range c.all() {
 		m.mu.Lock()
 		if m.evicted.Swap(nil) != nil {
-			m.now, m.changed = m.open, time.Now()
+			m.now, m.changed = m.original, time.Now()
 		}
 		m.mu.Unlock()
 	}

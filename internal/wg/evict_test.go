@@ -68,9 +68,9 @@ func TestEvictAndOpen(t *testing.T) {
 func TestOpenEvictedAtResolvedEndpoint(t *testing.T) {
 	d := newFakeDevice(wholePeer(1))
 	c, _ := evictor(t, d)
-	c.resolve = func(context.Context, lazy.Key) (netip.AddrPort, error) {
+	c.finder = resolve(func(context.Context, lazy.Key) (netip.AddrPort, error) {
 		return netip.MustParseAddrPort("[2001:db8::7]:7"), nil
-	}
+	})
 	evict(t, c, keyOf(1))
 	if err := c.Open(t.Context(), keyOf(1), egress); err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 
 // evicted is all that it takes to put a peer back. It does not change.
 type evicted struct {
-	Peer         // with the keepalive that it has while open
+	Peer         // with the keepalive that it has without lazybpf
 	presharedKey presharedKey
 }
 

@@ -3,7 +3,9 @@
 package wg
 
 import (
+	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"reflect"
 	"slices"
@@ -144,9 +146,22 @@ func (r *recorder) configure(name string, config wgtypes.Config) error {
 	return nil
 }
 
+// resolve is a finder that finds all peers at one place; nil has nothing to find.
+type resolve func(ctx context.Context, peer lazy.Key) (netip.AddrPort, error)
+
+func (r resolve) Finds(lazy.Key) bool { return r != nil }
+
+func (r resolve) Find(ctx context.Context, peer lazy.Key, _ lazy.Wake) ([]netip.AddrPort, error) {
+	endpoint, err := r(ctx, peer)
+	if !endpoint.IsValid() {
+		return nil, err
+	}
+	return []netip.AddrPort{endpoint}, err
+}
+
 // newConnector makes a connector that has adopted these peers, which have the usual keepalive.
-func newConnector(r *recorder, resolve Resolve, peers ...lazy.Key) *Connector {
-	c := NewConnector(newDevice(r.client()), resolve)
+func newConnector(r *recorder, find resolve, peers ...lazy.Key) *Connector {
+	c := NewConnector(newDevice(r.client()), find)
 	r.set(every, peers...)
 	for _, key := range peers {
 		c.Adopt(r.peer(key), every)

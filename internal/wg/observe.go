@@ -14,7 +14,13 @@ type Reading struct {
 	Peers    []Peer     // as on the device; those that are evicted as they will be
 	Drifted  []lazy.Key // somebody else has set their keepalive
 	Returned []lazy.Key // somebody else has put them back while they were evicted
+	Silent   []lazy.Key // they do not answer where they are, and may be elsewhere: TryNext
 }
+
+// answerTime is how long a peer has to answer at an endpoint: WireGuard sends
+// its next handshake initiation after 5 s (REKEY_TIMEOUT in the WireGuard paper),
+// and that may as well go elsewhere.
+const answerTime = 5 * time.Second
 
 // Observe takes notice of what others have done: peers is what the device had,
 // read not before since. An evicted peer that is there again is taken as it
@@ -28,12 +34,15 @@ func (c *Connector) Observe(since time.Time, peers []Peer) (Reading, error) {
 		if err != nil {
 			continue
 		}
-		drifted, returned := m.observe(since, p.Keepalive)
+		drifted, returned, silent := m.observe(since, p)
 		if drifted {
 			r.Drifted = append(r.Drifted, p.Key)
 		}
 		if returned {
 			r.Returned = append(r.Returned, p.Key)
+		}
+		if silent {
+			r.Silent = append(r.Silent, p.Key)
 		}
 	}
 	if c.file == nil {
@@ -54,22 +63,29 @@ func (c *Connector) Observe(since time.Time, peers []Peer) (Reading, error) {
 	return r, errors.Join(append(errs, c.file.mend())...)
 }
 
-// observe says whether somebody else has set the keepalive to seen, and whether
-// the peer was evicted and somebody else has put it back.
-func (m *managed) observe(since time.Time, seen time.Duration) (drifted, returned bool) {
+// observe says whether somebody else has set the peer's keepalive, whether the
+// peer was evicted and somebody else has put it back, and whether it does not
+// answer and may be elsewhere.
+func (m *managed) observe(since time.Time, seen Peer) (drifted, returned, silent bool) {
 	if !m.mu.TryLock() {
-		return false, false // it is being changed: look again next time
+		return false, false, false // it is being changed: look again next time
 	}
 	defer m.mu.Unlock()
 	if !m.changed.Before(since) {
-		return false, false
+		return false, false, false
 	}
 	returned = m.evicted.Swap(nil) != nil
-	if seen == m.now {
-		return false, returned
+	switch {
+	case m.closed || seen.LastHandshake.After(m.changed):
+		m.untried = nil
+	case len(m.untried) > 0:
+		// One that has a session still need not shake hands to answer.
+		silent = since.Sub(m.changed) > answerTime && since.Sub(seen.LastHandshake) > lazy.MinEvictAfter
 	}
-	m.open, m.now = seen, seen
-	return true, returned
+	if drifted = seen.Keepalive != m.now; drifted {
+		m.original, m.open, m.now = seen.Keepalive, seen.Keepalive, seen.Keepalive
+	}
+	return drifted, returned, silent
 }
 
 // yield takes from an evicted peer the allowed IPs that others have got: had it

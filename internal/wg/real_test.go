@@ -99,7 +99,7 @@ func TestRealPeer(t *testing.T) {
 	}
 
 	elsewhere := netip.MustParseAddrPort("192.0.2.9:1")
-	c := NewConnector(d, func(context.Context, lazy.Key) (netip.AddrPort, error) { return elsewhere, nil })
+	c := NewConnector(d, resolve(func(context.Context, lazy.Key) (netip.AddrPort, error) { return elsewhere, nil }))
 	c.Adopt(peers[0], every)
 	for _, step := range []struct {
 		name      string
@@ -136,9 +136,9 @@ func TestRealPeer(t *testing.T) {
 // TestRealRemovedPeer opens and closes a peer that somebody has removed: it must not come back.
 func TestRealRemovedPeer(t *testing.T) {
 	n := labtest.Network(t, lab.Options{Keepalive: every})
-	c := NewConnector(open(t, n.Here.Name), func(context.Context, lazy.Key) (netip.AddrPort, error) {
+	c := NewConnector(open(t, n.Here.Name), resolve(func(context.Context, lazy.Key) (netip.AddrPort, error) {
 		return n.There.Endpoint, nil
-	})
+	}))
 	key := lazy.Key(n.There.PublicKey)
 	c.Adopt(Peer{Key: key, Keepalive: every}, every)
 	configure(t, n, wgtypes.PeerConfig{Remove: true})

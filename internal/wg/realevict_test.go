@@ -31,9 +31,9 @@ func settings(p wgtypes.Peer) string {
 }
 
 // shutEvictor is a connector at work on Here, which has closed There.
-func shutEvictor(t *testing.T, n *lab.Network, resolve Resolve) (*Connector, *EvictedFile) {
+func shutEvictor(t *testing.T, n *lab.Network, find resolve) (*Connector, *EvictedFile) {
 	t.Helper()
-	c := NewConnector(open(t, n.Here.Name), resolve)
+	c := NewConnector(open(t, n.Here.Name), find)
 	file := NewEvictedFile(filepath.Join(t.TempDir(), n.Here.Name+".evicted"))
 	c.EvictTo(file)
 	peers, err := c.device.Peers()
@@ -53,7 +53,7 @@ func shutEvictor(t *testing.T, n *lab.Network, resolve Resolve) (*Connector, *Ev
 func TestRealEvict(t *testing.T) {
 	elsewhere := netip.MustParseAddrPort("192.0.2.9:1")
 	for name, test := range map[string]struct {
-		resolve Resolve
+		find    resolve
 		putBack func(*Connector, lazy.Key, *EvictedFile) error
 	}{
 		"open": {nil, func(c *Connector, key lazy.Key, _ *EvictedFile) error { return c.Open(t.Context(), key, egress) }},
@@ -76,10 +76,10 @@ func TestRealEvict(t *testing.T) {
 				t.Fatal(err)
 			}
 			configure(t, n, wgtypes.PeerConfig{UpdateOnly: true, PresharedKey: &preshared})
-			c, file := shutEvictor(t, n, test.resolve)
+			c, file := shutEvictor(t, n, test.find)
 			want := theirs(t, n)
 			want.PersistentKeepaliveInterval = every
-			if test.resolve != nil {
+			if test.find != nil {
 				want.Endpoint = net.UDPAddrFromAddrPort(elsewhere)
 			}
 			key := lazy.Key(n.There.PublicKey)
