@@ -100,7 +100,7 @@ func (s *script) duration(text string) time.Duration {
 }
 
 // network builds a network for the rest of the script, and says in the environment what it has: Here the interface $IFACE
-// on the underlay $VETH, with the files $SOCKET, $JOURNAL and $PINS; There the peer $PEER with $ADDR and $ADDR6.
+// on the underlay $VETH, with the files $SOCKET, $JOURNAL and $PINS; There the peer $PEER with $ADDR and $ADDR6, $AT an endpoint.
 func network(s *script, args []string) {
 	var opts lab.Options
 	if len(args) > 0 {
@@ -122,6 +122,7 @@ func network(s *script, args []string) {
 		"PEER":    n.There.PublicKey.String(),
 		"ADDR":    n.There.IPv4.String(),
 		"ADDR6":   n.There.IPv6.String(),
+		"AT":      n.There.Endpoint.String(), // where the peer is
 	} {
 		s.Setenv(name, value)
 	}
