@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package wg
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/lazybpf/lazybpf/pkg/detect"
+	"github.com/lazybpf/lazybpf/pkg/lazy"
+)
+
+// places is a finder that finds all peers at several places. What is to happen
+// while it looks, happens.
+type places struct {
+	at        []string
+	meanwhile func()
+}
+
+func (p places) Finds(lazy.Key) bool { return true }
+
+func (p places) Find(context.Context, lazy.Key, lazy.Wake) (found []netip.AddrPort, err error) {
+	if p.meanwhile != nil {
+		p.meanwhile()
+	}
+	for _, a := range p.at {
+		found = append(found, netip.MustParseAddrPort(a))
+	}
+	return found, nil
+}
+
+// wantMessages fails the test unless the device got these messages since the last look.
+func (r *recorder) wantMessages(want ...string) {
+	r.t.Helper()
+	if got := r.take(); !slices.Equal(got, want) {
+		r.t.Errorf("messages %q, want %q", got, want)
+	}
+}
+
+// TestSeveralPlaces tries the next one where a peer does not answer.
+func TestSeveralPlaces(t *testing.T) {
+	r := newRecorder(t)
+	c := newConnector(r, nil, keyOf(1))
+	c.finder = places{at: []string{"192.0.2.1:1", "192.0.2.2:2", "[2001:db8::3]:3"}}
+	if err := c.Open(t.Context(), keyOf(1), lazy.Wake{Reason: lazy.ReasonEgress}); err != nil {
+		t.Fatal(err)
+	}
+	r.wantMessages("peer 1 25s at 192.0.2.1:1")
+
+	// silent has the device read so long after the last change, and says whether the peer does not answer.
+	silent := func(after time.Duration, handshake time.Time) bool {
+		t.Helper()
+		peer := r.peer(keyOf(1))
+		peer.LastHandshake = handshake
+		reading, err := c.Observe(time.Now().Add(after), []Peer{peer})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.Contains(reading.Silent, keyOf(1))
+	}
+	next := func(want ...string) {
+		t.Helper()
+		if err := c.TryNext(keyOf(1)); err != nil {
+			t.Fatal(err)
+		}
+		r.wantMessages(want...)
+	}
+	if silent(answerTime/2, time.Time{}) {
+		t.Error("it has not had the time to answer")
+	}
+	for _, place := range []string{"192.0.2.2:2", "[2001:db8::3]:3", "192.0.2.1:1", "192.0.2.2:2"} { // and round again
+		if !silent(2*answerTime, time.Time{}) {
+			t.Error("it does not answer, and nobody sees that")
+		}
+		next("peer 1 25s at " + place)
+	}
+	if silent(2*answerTime, time.Now().Add(-time.Minute)) {
+		t.Error("it has a session, and answers without a handshake")
+	}
+	if silent(2*answerTime, time.Now()) || silent(time.Hour, time.Time{}) {
+		t.Error("it has answered, and is looked for elsewhere")
+	}
+	next()
+}
+
+// TestNoOtherPlace: one that is closed, or that was found at one place alone, stays there.
+func TestNoOtherPlace(t *testing.T) {
+	for name, at := range map[string][]string{"one": {"192.0.2.1:1"}, "closed": {"192.0.2.1:1", "192.0.2.2:2"}} {
+		r := newRecorder(t)
+		c := newConnector(r, nil, keyOf(1))
+		c.finder = places{at: at}
+		if err := c.Open(t.Context(), keyOf(1), lazy.Wake{}); err != nil {
+			t.Fatal(err)
+		}
+		if name == "closed" {
+			if err := c.Close(t.Context(), keyOf(1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.take()
+		reading, err := c.Observe(time.Now().Add(time.Hour), []Peer{r.peer(keyOf(1))})
+		if err != nil || len(reading.Silent) > 0 {
+			t.Errorf("%s: silent %v, %v", name, reading.Silent, err)
+		}
+		if err := c.TryNext(keyOf(1)); err != nil {
+			t.Error(err)
+		}
+		r.wantMessages()
+	}
+}
+
+// TestFoundByItself has a peer come while somebody looks for it: WireGuard knows where it is, the finder does not.
+func TestFoundByItself(t *testing.T) {
+	r := newRecorder(t)
+	c := newConnector(r, nil, keyOf(1))
+	d := &answering{events: make(chan detect.Event)}
+	c.finder = places{at: []string{"192.0.2.1:1"}, meanwhile: func() { d.received = 1 }}
+	m, err := lazy.New(lazy.Options{Detector: d, Connector: c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if err := c.Close(t.Context(), keyOf(1)); err != nil {
+		t.Fatal(err)
+	}
+	r.take()
+	changes, err := m.Subscribe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.AddPeer(lazy.Peer{Key: keyOf(1)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.ActivatePeer(keyOf(1)); err != nil {
+		t.Fatal(err)
+	}
+	for change := range changes.All(t.Context()) {
+		if change.To == lazy.Connected {
+			break
+		}
+	}
+	r.wantMessages("peer 1 25s")
+}
+
+// answering is a detector that has seen so many packets from its peer.
+type answering struct {
+	lazy.Detector
+	events   chan detect.Event
+	received uint64
+}
+
+func (d *answering) Events() <-chan detect.Event           { return d.events }
+func (d *answering) Add([]netip.Prefix) (detect.ID, error) { return 1, nil }
+func (d *answering) Arm(detect.ID, bool) error             { return nil }
+func (d *answering) Open(detect.ID) error                  { return nil }
+func (d *answering) Activity(detect.ID) (detect.Activity, error) {
+	return detect.Activity{RxPackets: d.received}, nil
+}
+
+// TestKeepaliveOfPolicy is that of an open peer, and never what it gets back.
+func TestKeepaliveOfPolicy(t *testing.T) {
+	r := newRecorder(t)
+	c := newConnector(r, nil, keyOf(1))
+	set := func(keepalive *time.Duration, want ...string) {
+		t.Helper()
+		if err := c.SetKeepalive(keyOf(1), keepalive); err != nil {
+			t.Fatal(err)
+		}
+		r.wantMessages(want...)
+	}
+	set(nil)
+	set(new(10*time.Second), "peer 1 10s")
+	if got := c.Originals()[keyOf(1)]; got != every {
+		t.Errorf("its keepalive without lazybpf is %s, want %s", got, every)
+	}
+	if err := c.Close(t.Context(), keyOf(1)); err != nil {
+		t.Fatal(err)
+	}
+	r.wantMessages("peer 1 0s")
+	set(new(20 * time.Second)) // for later
+	if err := c.Open(t.Context(), keyOf(1), lazy.Wake{}); err != nil {
+		t.Fatal(err)
+	}
+	r.wantMessages("peer 1 20s")
+	if err := c.GiveBack(); err != nil {
+		t.Fatal(err)
+	}
+	r.wantMessages("peer 1 25s")
+
+	set(new(time.Duration(0)), "peer 1 0s")
+	if err := c.Release(keyOf(1)); err != nil {
+		t.Fatal(err)
+	}
+	r.wantMessages("peer 1 25s")
+	if err := c.SetKeepalive(keyOf(1), nil); err == nil {
+		t.Error("it is known after its release")
+	}
+}
