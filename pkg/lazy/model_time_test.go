@@ -99,7 +99,8 @@ func (m *model) isDue(at time.Time) bool { return !at.IsZero() && !at.After(m.no
 
 // elapse does what is due by now.
 func (m *model) elapse() {
-	for due := true; due; m.follow() {
+	for due := true; due; {
+		m.follow() // a token may have come
 		due = false
 		for _, c := range m.calls {
 			if !c.abandoned && m.isDue(c.until) {

@@ -36,7 +36,7 @@ func TestDisconnectStartsIdleClock(t *testing.T) {
 		w.send(detect.Egress, 1)
 		w.ok(w.ReportDisconnected(key(1))) // that is known
 		w.is(1, Connecting)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		w.is(1, Idle)
 		w.next(s, Change{Key: key(1), From: Connecting, To: Idle})
 		w.closed(1, 1)
@@ -129,7 +129,7 @@ func TestIdleClockOfBrokenConnection(t *testing.T) {
 				if tc.after > 0 {
 					time.Sleep(time.Until(start.Add(tc.after - 1)))
 					w.is(1, Connecting)
-					time.Sleep(1)
+					time.Sleep(time.Nanosecond)
 				}
 				w.is(1, Idle)
 				w.closed(1, 1)

@@ -50,7 +50,7 @@ func TestSetThreshold(t *testing.T) {
 		w.ok(w.SetOptions(Options{InactivityThreshold: time.Hour}))
 		time.Sleep(time.Minute - 3*time.Second - 1)
 		w.is(2, Connected)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		w.is(2, Idle)
 		w.ok(w.SetOptions(Options{})) // the default
 		w.parksAfter(1, DefaultThreshold-time.Minute)
@@ -129,7 +129,7 @@ func TestSetWakeRate(t *testing.T) {
 		w.are(Connected, 2, 3)
 		time.Sleep(time.Second - 1)
 		w.is(4, Connecting)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		w.is(4, Connected)
 		w.is(5, Connecting)
 		w.ok(w.SetOptions(Options{InactivityThreshold: time.Hour}))
@@ -144,7 +144,7 @@ func TestSetOpenTimeout(t *testing.T) {
 		w.ok(w.SetOptions(Options{OpenTimeout: time.Second}))
 		time.Sleep(openTimeout - 1)
 		w.is(1, Connecting)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if err := w.backsOff(1, 1).LastError; err == nil || !strings.Contains(err.Error(), openTimeout.String()) {
 			t.Errorf("last error is %v", err)
 		}
