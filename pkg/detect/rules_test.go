@@ -222,7 +222,7 @@ func TestRulesOrder(t *testing.T) {
 // there.
 func TestRulesRandom(t *testing.T) {
 	t.Parallel()
-	const rounds = 20_000
+	const rounds = 5_000
 	d, peer := newRules(t)
 	random := rand.New(rand.NewPCG(20, 26))
 	protocols := []uint8{0, unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_ICMP, unix.IPPROTO_DSTOPTS, unix.IPPROTO_FRAGMENT}
