@@ -159,16 +159,22 @@ func TestFileIsWrong(t *testing.T) {
 		"max-opens = 99999999999999999999":    "FILE:1:13: ",
 		"exclude = ['a',\n  'b'\ncontrol = 1": "FILE:3:1: ",
 	} {
-		path := file(t, content)
-		err := fromFile(newFlags(), path)
-		if err == nil {
-			t.Errorf("%s: no error", content)
-			continue
-		}
-		got := strings.ReplaceAll(err.Error(), path, "FILE")
-		if !strings.HasPrefix(got, "configuration: "+want) || strings.Contains(got, "\n") {
-			t.Errorf("%s:\ngot  %s\nwant configuration: %s", content, got, want)
-		}
+		wantError(t, content, want)
+	}
+}
+
+// wantError fails the test unless a file of this content gives an error of one line that begins so.
+func wantError(t *testing.T, content, want string) {
+	t.Helper()
+	path := file(t, content)
+	err := fromFile(newFlags(), path)
+	if err == nil {
+		t.Errorf("%s: no error", content)
+		return
+	}
+	got := strings.ReplaceAll(err.Error(), path, "FILE")
+	if !strings.HasPrefix(got, "configuration: "+want) || strings.Contains(got, "\n") {
+		t.Errorf("%s:\ngot  %s\nwant configuration: %s", content, got, want)
 	}
 }
 

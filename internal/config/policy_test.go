@@ -129,16 +129,7 @@ func TestPolicyIsWrong(t *testing.T) {
 		office + "\n[[peers.office.rules]]\neffect='wakes'\nports='none'": "FILE:6: peers.office.rules.1.ports: \"none\": must be a port",
 		strings.Repeat("[[rules]]\neffect='wakes'\n", 17):                 "FILE:1: rules: ",
 	} {
-		path := file(t, content)
-		err := fromFile(newFlags(), path)
-		if err == nil {
-			t.Errorf("%s: no error", content)
-			continue
-		}
-		got := strings.ReplaceAll(err.Error(), path, "FILE")
-		if !strings.HasPrefix(got, "configuration: "+want) || strings.Contains(got, "\n") {
-			t.Errorf("%s:\ngot  %s\nwant configuration: %s", content, got, want)
-		}
+		wantError(t, content, want)
 	}
 }
 
