@@ -177,14 +177,15 @@ func (m *Manager) park(p *peer, from State) {
 	m.want(p, callClose)
 }
 
-// maxTick is the resolution of the kernel's times, at worst (CONFIG_HZ=100).
+// maxTick is a tick of the kernel's clock, at worst (CONFIG_HZ=100). Times of
+// activity are up to two ticks early.
 const maxTick = 10 * time.Millisecond
 
 // talked says whether a packet that keeps the peer awake has passed between
 // two looks. Times tell it, unless they may be of the same tick: then
 // any packet counts.
 func talked(before, after detect.Activity, now time.Time) bool {
-	if now.Sub(before.Last()) > 2*maxTick {
+	if now.Sub(before.Last()) > 3*maxTick {
 		return after.Last() != before.Last() || after.Held != before.Held
 	}
 	return after.Packets() != before.Packets()
