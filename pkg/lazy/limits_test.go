@@ -195,7 +195,7 @@ func TestBlockedCallsDelayNobodyElse(t *testing.T) {
 				answers := newAnswers(w)
 				block := func(name string, peer Key) {
 					if name == blocks && peer[0] <= 2 {
-						_ = <-answers
+						<-answers
 					}
 				}
 				w.connector.open = func(_ context.Context, peer Key, _ Wake) error {
