@@ -15,9 +15,13 @@ const (
 	succeeds manners = iota // at once
 	fails                   // at once
 	notYet                  // an Evict does not yet; others succeed at once
-	obeys                   // waits for an answer or the end of its context
+	obeys                   // waits for an answer or, nearly, the end of its context
 	deaf                    // waits for an answer
 )
+
+// tidyUp is how long a call takes that obeys, for each peer another time: so none
+// end at the same moment, with nobody to tell which is first.
+func tidyUp(n byte) time.Duration { return time.Duration(n) }
 
 // notYetAgain is when such an Evict wants to be asked again.
 const notYetAgain = 33 * time.Second
@@ -28,7 +32,8 @@ type modelCall struct {
 	call      call
 	manners   manners
 	until     time.Time
-	abandoned bool // too late, or for a peer that is gone
+	abandoned bool      // too late, or for a peer that is gone
+	endsAt    time.Time // of one that has been told to
 	err       error
 	again     time.Time // an Evict's
 }
@@ -134,11 +139,10 @@ func (m *model) overdue(c *modelCall) {
 func (m *model) abandon(c *modelCall) {
 	c.abandoned = true
 	if c.manners == obeys {
-		err := ErrTimeout
+		c.endsAt, c.err = m.now.Add(tidyUp(c.peer.n)), ErrTimeout
 		if m.now.Before(c.until) {
-			err = context.Canceled
+			c.err = context.Canceled
 		}
-		m.returns(c, err)
 	}
 	m.serve()
 }

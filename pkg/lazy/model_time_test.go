@@ -103,8 +103,13 @@ func (m *model) elapse() {
 		m.follow() // a token may have come
 		due = false
 		for _, c := range m.calls {
-			if !c.abandoned && m.isDue(c.until) {
+			switch {
+			case !c.abandoned && m.isDue(c.until):
 				m.overdue(c)
+				due = true
+			case m.isDue(c.endsAt):
+				c.endsAt = time.Time{}
+				m.returns(c, c.err)
 				due = true
 			}
 		}
@@ -143,6 +148,7 @@ func (m *model) next() (next time.Time) {
 		if !c.abandoned {
 			sooner(c.until)
 		}
+		sooner(c.endsAt)
 	}
 	for _, p := range m.queue {
 		if p.awaitsToken() && !m.hasToken() {

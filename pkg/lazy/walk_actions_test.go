@@ -39,7 +39,7 @@ func (w *walk) actions() map[string]func(*rapid.T) {
 	for name, action := range actions {
 		actions[name] = func(t *rapid.T) {
 			// No two steps, and nothing that follows from them, at the same time.
-			w.pass(1)
+			w.pass(10)
 			action(t)
 			w.learn()
 			w.model.elapse()

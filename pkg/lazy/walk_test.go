@@ -133,6 +133,7 @@ func (w *walk) call(ctx context.Context, n byte) (again time.Time, err error) {
 	select {
 	case err = <-answer:
 	case <-ctx.Done():
+		time.Sleep(tidyUp(n))
 		err = ctx.Err()
 	}
 	return again, err
