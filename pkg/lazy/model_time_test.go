@@ -2,7 +2,10 @@
 
 package lazy
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // thresholdOf is how long the peer must be silent.
 func (m *model) thresholdOf(p *modelPeer) time.Duration {
@@ -131,7 +134,7 @@ func (m *model) firstDue() *modelPeer {
 	if len(due) == 0 {
 		return nil
 	}
-	return inOrder(due, m.armed)[0]
+	return inOrder(due, slices.Concat(m.armed, m.woken))[0]
 }
 
 // next is when something happens by itself, zero if nothing will.
