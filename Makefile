@@ -24,7 +24,7 @@ C_FILES = $(wildcard bpf/*.c bpf/*.h)
 GENERATED = '*_bpfe[lb].*'
 BENCHMARKED = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r dirname | sort -u)
 
-.PHONY: help build deb demo test bench test-vm vm-shell screenshots generate check-generated format lint install clean
+.PHONY: help build deb demo test bench test-vm test-deb vm-shell screenshots generate check-generated format lint install clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -62,6 +62,10 @@ bench: ## the benchmarks in full; BENCH=regexp picks some (as root)
 
 test-vm: ## all tests in VMs with kernel WireGuard; KERNEL=5.10, 6.1, 6.12 or newest: in one
 	hack/vm/run test $(KERNEL)
+
+test-deb: ## installs the package in a VM with systemd, lives with it, and purges it
+	$(MAKE) deb DEB_ARCHS=amd64
+	SCRIPT=packaging/test hack/vm/run system $(or $(KERNEL),6.1)
 
 vm-shell: ## a shell in one of these VMs
 	hack/vm/run shell $(or $(KERNEL),newest)
