@@ -34,8 +34,8 @@ func (s *Subscription) Next(ctx context.Context) (Change, error) {
 			change := s.backlog[0]
 			s.backlog = s.backlog[1:]
 			s.taken++
-			if len(s.backlog) == 0 {
-				s.newest = nil
+			if len(s.backlog) == 0 { // and nothing keeps the memory of a long one
+				s.backlog, s.newest = nil, nil
 			}
 			s.mu.Unlock()
 			return change, nil
