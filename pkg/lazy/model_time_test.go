@@ -100,31 +100,42 @@ func (m *model) expire(p *modelPeer) {
 
 func (m *model) isDue(at time.Time) bool { return !at.IsZero() && !at.After(m.now) }
 
-// elapse does what is due by now.
+// elapse does what is due by now. What the manager has been seen to do comes
+// before the results of calls that return meanwhile, the rest after them.
 func (m *model) elapse() {
 	for due := true; due; {
 		m.follow() // a token may have come
-		due = false
-		for _, c := range m.calls {
-			switch {
-			case !c.abandoned && m.isDue(c.until):
-				m.overdue(c)
-				due = true
-			case m.isDue(c.endsAt):
-				c.endsAt = time.Time{}
-				m.returns(c, c.err)
-				due = true
-			}
-		}
-		for p := m.firstDue(); p != nil; p = m.firstDue() {
-			m.expire(p)
+		due = m.endCalls()
+		for p, seen := m.firstDue(); p != nil; p, seen = m.firstDue() {
 			due = true
+			if !seen && len(m.returned)+len(m.raised) > 0 {
+				break
+			}
+			m.expire(p)
 		}
 	}
 	m.woken, m.armed = nil, nil
 }
 
-func (m *model) firstDue() *modelPeer {
+// endCalls ends the calls whose time is up, and says whether there are any.
+func (m *model) endCalls() (due bool) {
+	for _, c := range m.calls {
+		switch {
+		case !c.abandoned && m.isDue(c.until):
+			m.overdue(c)
+			due = true
+		case m.isDue(c.endsAt):
+			c.endsAt = time.Time{}
+			m.returns(c, c.err)
+			due = true
+		}
+	}
+	return due
+}
+
+// firstDue is the first peer whose time is up, nil if there is none. The
+// manager may have been seen to do something about it.
+func (m *model) firstDue() (first *modelPeer, seen bool) {
 	var due []*modelPeer
 	for _, p := range m.peers {
 		if m.isDue(m.deadline(p)) {
@@ -132,9 +143,11 @@ func (m *model) firstDue() *modelPeer {
 		}
 	}
 	if len(due) == 0 {
-		return nil
+		return nil, false
 	}
-	return inOrder(due, slices.Concat(m.armed, m.woken))[0]
+	order := slices.Concat(m.armed, m.woken)
+	first = inOrder(due, order)[0]
+	return first, slices.Contains(order, first.n)
 }
 
 // next is when something happens by itself, zero if nothing will.
