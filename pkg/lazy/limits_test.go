@@ -193,22 +193,20 @@ func TestBlockedCallsDelayNobodyElse(t *testing.T) {
 		t.Run(blocks, func(t *testing.T) {
 			play(t, Options{MaxOpens: 2, OpenTimeout: openTimeout, EvictAfter: MinEvictAfter}, func(w *world) {
 				answers := newAnswers(w)
-				block := func(name string, peer Key) {
+				block := func(name string, peer Key) error {
 					if name == blocks && peer[0] <= 2 {
-						<-answers
+						return <-answers
 					}
+					return nil
 				}
 				w.connector.open = func(_ context.Context, peer Key, _ Wake) error {
-					block("open", peer)
-					return nil
+					return block("open", peer)
 				}
 				w.connector.close = func(_ context.Context, peer Key) error {
-					block("close", peer)
-					return nil
+					return block("close", peer)
 				}
 				w.connector.evict = func(_ context.Context, peer Key) (again time.Time, err error) {
-					block("evict", peer)
-					return again, nil
+					return again, block("evict", peer)
 				}
 				w.add(1, 2, 3, 4)
 				for n := byte(1); n <= 4; n++ {
