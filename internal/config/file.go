@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -79,7 +80,38 @@ func (f source) explain(err error) error {
 		return fmt.Errorf("%s: %w", f.path, err)
 	}
 	line, column := at.Position()
+	if strings.HasPrefix(at.Error(), "toml: cannot decode TOML ") { // the rest of it is Go's names
+		return fmt.Errorf("%s:%d: %s: must be %s", f.path, line, dotted(at.Key()), wanted(reflect.TypeFor[document](), at.Key()))
+	}
 	return fmt.Errorf("%s:%d:%d: %s", f.path, line, column, strings.TrimPrefix(at.Error(), "toml: "))
+}
+
+// wanted is what a key takes that stands in a part of the file.
+func wanted(part reflect.Type, key []string) string {
+	for _, name := range key {
+		if part.Kind() == reflect.Slice {
+			part = part.Elem()
+		}
+		switch part.Kind() {
+		case reflect.Map:
+			part = part.Elem()
+		case reflect.Struct:
+			i := slices.IndexFunc(fieldsOf(part), func(key string) bool { return strings.EqualFold(key, name) })
+			if i < 0 {
+				return "of another type"
+			}
+			part = part.Field(i).Type
+		}
+	}
+	switch part {
+	case reflect.TypeFor[string]():
+		return "text in quotes"
+	case reflect.TypeFor[bool]():
+		return "true or false"
+	case reflect.TypeFor[[]string]():
+		return "a list of texts in quotes"
+	}
+	return "tables as lazybpf.toml(5) has them"
 }
 
 // unknown says which keys there are where somebody wrote another.

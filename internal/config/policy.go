@@ -142,7 +142,7 @@ func (r rule) policy() (out detect.Rule, err error) {
 	if out.Direction, err = word(directions, r.Direction); err != nil {
 		return out, wrong(err, "direction")
 	}
-	if number, notNumber := strconv.ParseUint(r.Protocol, 10, 8); notNumber == nil {
+	if number, notNumber := strconv.ParseUint(r.Protocol, 10, 8); notNumber == nil && number != 0 {
 		out.Protocol = uint8(number)
 	} else if out.Protocol, err = word(protocols, r.Protocol); err != nil {
 		return out, wrong(fmt.Errorf("%w, or a number from 1 to 255", err), "protocol")
@@ -218,9 +218,11 @@ func thresholdOf(s string) (time.Duration, error) {
 }
 
 // fields are the keys that a part of the file may have.
-func fields(part any) []string {
+func fields(part any) []string { return fieldsOf(reflect.TypeOf(part)) }
+
+func fieldsOf(part reflect.Type) []string {
 	var keys []string
-	for _, f := range reflect.VisibleFields(reflect.TypeOf(part)) {
+	for _, f := range reflect.VisibleFields(part) {
 		keys = append(keys, f.Tag.Get("toml"))
 	}
 	return keys
