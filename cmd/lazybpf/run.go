@@ -3,7 +3,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -39,7 +41,13 @@ Endpoints that /etc/wireguard/IFACE.conf gives by the name of a host are looked 
 	cmd.Flags().AddFlagSet(newSettings().flags)
 	check := cmd.Flags().Bool("check-config", false, "only say whether the settings are good")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		read := func() (daemon.Options, error) { return load(args[0], cmd.Flags(), cmd.ErrOrStderr()) }
+		read := func() (daemon.Options, error) {
+			options, err := load(args[0], cmd.Flags(), cmd.ErrOrStderr())
+			if errors.Is(err, fs.ErrPermission) {
+				err = fmt.Errorf("%w: run as root", err)
+			}
+			return options, err
+		}
 		options, err := read()
 		if err != nil {
 			return err

@@ -60,7 +60,7 @@ func TestAddresses(t *testing.T) {
 	}
 	found, err := f.Find(t.Context(), Source{}, peer, wake)
 	want(t, found, err)
-	for _, endpoint := range []string{"192.0.2.1", "host:0", "host:99999", ":1"} {
+	for _, endpoint := range []string{"192.0.2.1", "192.0.2.1:0", "host:0", "host:99999", ":1"} {
 		if found, err := f.Find(t.Context(), Source{Endpoint: endpoint}, peer, wake); err == nil || !strings.Contains(err.Error(), endpoint) {
 			t.Errorf("%s: found %v, %v; want an error that names it", endpoint, found, err)
 		}

@@ -35,7 +35,7 @@ func newNames() *names {
 // resolve returns the addresses of host:port in the order in which RFC 6724
 // has them tried. Where looking up fails, they are those of the last time.
 func (n *names) resolve(ctx context.Context, endpoint string) ([]netip.AddrPort, error) {
-	if address, err := netip.ParseAddrPort(endpoint); err == nil {
+	if address, err := netip.ParseAddrPort(endpoint); err == nil && address.Port() != 0 {
 		return []netip.AddrPort{address}, nil
 	}
 	host, service, err := net.SplitHostPort(endpoint)
