@@ -59,7 +59,7 @@ func (d *Daemon) snapshot() (metrics.Snapshot, error) {
 		s.Replayed += p.Activity.Replayed
 		s.Dropped += p.Activity.Dropped
 	}
-	if len(peers) <= maxDetail || d.options.MetricsPeers {
+	if len(peers) <= maxDetail || d.policy.Load().options.MetricsPeers {
 		s.Detail = d.detail(peers)
 	}
 	s.Detector, err = d.detector.Stats()
