@@ -37,8 +37,8 @@ func newPeersCommand(verb, short string,
 		Short: short,
 		Long: short + `.
 
-PEER is a public key, a unique prefix of one (at least 4 characters), or an address inside its
-allowed IPs. If one of several is not found, nothing is done to any of them.`,
+PEER is a public key, a unique prefix of one (at least 4 characters), an address inside its
+allowed IPs, or a name that the configuration file gives it. If one of several is not found, nothing is done to any of them.`,
 		Example: fmt.Sprintf("  lazybpf %s wg0 10.0.0.2\n  lazybpf %[1]s wg0 10.0.0.2 fd00::2", verb),
 		Args:    interfaceAndPeers,
 

@@ -10,7 +10,7 @@ func newRootCommand() *cobra.Command {
 		Short: "Keep WireGuard peers dormant until a packet needs them",
 		Long: `lazybpf keeps every peer of a WireGuard interface dormant until a packet needs it, and puts it
 back to sleep when traffic stops. A peer is named by its public key, a unique prefix of one (at
-least 4 characters), or an address inside its allowed IPs.`,
+least 4 characters), an address inside its allowed IPs, or a name of the configuration file.`,
 		Example: `  lazybpf status
   lazybpf top wg0
   lazybpf events wg0
