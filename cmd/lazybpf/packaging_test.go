@@ -5,23 +5,8 @@ package main
 import (
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
-
-	"github.com/spf13/pflag"
 )
-
-func TestManPageOfFileHasFlags(t *testing.T) {
-	page, err := os.ReadFile("../../packaging/lazybpf.toml.5.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	newSettings().flags.VisitAll(func(f *pflag.Flag) {
-		if f.Name != "config" && !strings.Contains(string(page), "**"+f.Name+"**") {
-			t.Errorf("lazybpf.toml(5) does not explain %s", f.Name)
-		}
-	})
-}
 
 func TestExampleOfFile(t *testing.T) {
 	example, err := os.ReadFile("../../packaging/example.toml")

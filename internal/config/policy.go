@@ -217,6 +217,11 @@ func thresholdOf(s string) (time.Duration, error) {
 	return d, nil
 }
 
+// Keys are all keys that a file may have beside the names of flags.
+func Keys() []string {
+	return slices.Concat(fields(document{}), fields(peer{}), fields(rule{}))
+}
+
 // fields are the keys that a part of the file may have.
 func fields(part any) []string { return fieldsOf(reflect.TypeOf(part)) }
 

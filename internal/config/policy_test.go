@@ -185,17 +185,3 @@ func FuzzFile(f *testing.F) {
 		}
 	})
 }
-
-func TestManPageHasKeys(t *testing.T) {
-	page, err := os.ReadFile("../../packaging/lazybpf.toml.5.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, part := range []any{document{}, peer{}, rule{}} {
-		for _, key := range fields(part) {
-			if !strings.Contains(string(page), "**"+key) && !strings.Contains(string(page), "**["+key) {
-				t.Errorf("lazybpf.toml(5) does not explain %s", key)
-			}
-		}
-	}
-}
