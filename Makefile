@@ -42,7 +42,9 @@ deb: ## bin/lazybpf_*.deb, for amd64 and arm64
 	rm -rf bin/deb bin/lazybpf_*.deb
 	go run -tags packaging ./cmd/lazybpf bin/deb packaging/*.md
 	mkdir -p bin/deb/doc
-	cp CHANGELOG.md bin/deb/doc/changelog
+	cp CHANGELOG.md bin/deb/doc/NEWS.md
+	printf 'lazybpf (%s) unstable; urgency=medium\n\n  * See NEWS.md.gz.\n\n -- %s  %s\n' "$$DEB_VERSION" "$$MAINTAINER" \
+		"$$(date -uRd "@$$SOURCE_DATE_EPOCH")" >bin/deb/doc/changelog
 	packaging/third-party >bin/deb/doc/third-party
 	gzip -9n bin/deb/man/* bin/deb/doc/*
 	$(foreach arch,$(DEB_ARCHS),GOARCH=$(arch) $(GO_BUILD) -o bin/deb/$(arch)/lazybpf ./cmd/lazybpf && \
