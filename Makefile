@@ -89,7 +89,7 @@ format: ## gofmt and clang-format, in place
 	$(CLANG_FORMAT) -i $(C_FILES)
 
 lint: ## golangci-lint, clang-format, go.mod
-	$(GOLANGCI_LINT) run
+	$(GOLANGCI_LINT) run --allow-parallel-runners
 	$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
 	go mod tidy -diff
 
