@@ -29,6 +29,7 @@ type Host struct {
 
 	netns   *namespace
 	control *wgctrl.Client
+	remove  func() error // the WireGuard interface; nil: there is none
 }
 
 // settle makes the host side 1 or 2 of the network of that number.
@@ -160,16 +161,49 @@ func (h *Host) asPeer() wgtypes.PeerConfig {
 	}
 }
 
-// meet makes the peer the host's only one, and routes its allowed IPs.
-func (h *Host) meet(peer wgtypes.PeerConfig) error {
+// addKernel fails with EOPNOTSUPP if the kernel has no WireGuard.
+func (h *Host) addKernel(early func()) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = h.Name
+	if err := h.Do(func() error { return netlink.LinkAdd(&netlink.Wireguard{LinkAttrs: attrs}) }); err != nil {
+		return fmt.Errorf("add WireGuard interface %s: %w", h.Name, err)
+	}
+	h.remove = func() error { return h.Do(func() error { return linkDel(h.Name) }) }
+	if early != nil {
+		early()
+	}
+	return h.bringUp()
+}
+
+func (h *Host) addUserspace(early func()) error {
+	u, err := newUserspace(h, early)
+	if err != nil {
+		return fmt.Errorf("add WireGuard interface %s: %w", h.Name, err)
+	}
+	h.remove = u.Close
+	return nil
+}
+
+func (h *Host) removeWireGuard() error {
+	if h.remove == nil {
+		return nil
+	}
+	defer func() { h.remove = nil }()
+	return h.remove()
+}
+
+// meet makes these the host's only peers, and routes their allowed IPs.
+func (h *Host) meet(peers ...wgtypes.PeerConfig) error {
 	err := h.Configure(wgtypes.Config{
 		PrivateKey:   &h.PrivateKey,
 		ListenPort:   new(int(h.Endpoint.Port())),
 		ReplacePeers: true,
-		Peers:        []wgtypes.PeerConfig{peer},
+		Peers:        peers,
 	})
-	if err != nil {
-		return err
+	for _, peer := range peers {
+		if err == nil {
+			err = h.Do(func() error { return routeAdd(h.Name, peer.AllowedIPs) })
+		}
 	}
-	return h.Do(func() error { return routeAdd(h.Name, peer.AllowedIPs) })
+	return err
 }

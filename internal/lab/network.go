@@ -23,6 +23,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 )
 
 // The kinds of WireGuard a [Network] can be made of.
@@ -38,8 +39,9 @@ type Network struct {
 	// There is on the other side of the tunnel.
 	There *Host
 
-	kind string
-	undo []func() error // what Close does, last first
+	kind  string
+	there wgtypes.PeerConfig // as Here has it at first
+	undo  []func() error     // what Close does, last first
 }
 
 // New builds a network. It must be called inside a lab.
@@ -111,8 +113,9 @@ func (n *Network) build(opts Options) error {
 		if err := h.Do(func() error { return awaitCarrier(h.Cable) }); err != nil {
 			return err
 		}
-		if err := n.addWireGuard(h, opts.Userspace); err != nil {
-			return fmt.Errorf("add WireGuard interface %s: %w", h.Name, err)
+		n.onClose(h.removeWireGuard)
+		if err := n.addWireGuard(h, opts.Userspace, nil); err != nil {
+			return err
 		}
 		// After the interface: adding the first one may be what makes the kernel load WireGuard.
 		if err := h.openControl(); err != nil {
@@ -170,38 +173,35 @@ func (n *Network) layCable() (number int, err error) {
 	return 0, fmt.Errorf("add a veth pair: %w", err)
 }
 
-// addWireGuard gives the host its WireGuard interface, of the kernel if it can make one.
-func (n *Network) addWireGuard(h *Host, userspace bool) error {
-	if userspace {
-		return n.addUserspace(h)
-	}
-	err := n.addKernel(h)
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return n.addUserspace(h)
-	}
-	return err
-}
-
-// addKernel fails with EOPNOTSUPP if the kernel has no WireGuard.
-func (n *Network) addKernel(h *Host) error {
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = h.Name
-	if err := h.Do(func() error { return netlink.LinkAdd(&netlink.Wireguard{LinkAttrs: attrs}) }); err != nil {
-		return err
-	}
-	n.kind = Kernel
-	n.onClose(func() error { return h.Do(func() error { return linkDel(h.Name) }) })
-	return h.bringUp()
-}
-
-func (n *Network) addUserspace(h *Host) error {
-	u, err := newUserspace(h)
-	if err != nil {
-		return err
-	}
+// addWireGuard gives the host its WireGuard interface, of the kernel if it can make one. It calls early, if there is one, as
+// soon as the interface is there.
+func (n *Network) addWireGuard(h *Host, userspace bool, early func()) error {
 	n.kind = WireGuardGo
-	n.onClose(u.Close)
-	return nil
+	if !userspace {
+		n.kind = Kernel
+		err := h.addKernel(early)
+		if !errors.Is(err, unix.EOPNOTSUPP) {
+			return err
+		}
+		n.kind = WireGuardGo
+	}
+	return h.addUserspace(early)
+}
+
+// Down removes Here's WireGuard interface, as wg-quick down does.
+func (n *Network) Down() error { return n.Here.removeWireGuard() }
+
+// Up gives Here a WireGuard interface again, of the name, keys and addresses of the one that Down has removed, as wg-quick up
+// does. It has these peers; without any, There as it was at first. Before it can be configured (wireguard-go) or has been (of
+// the kernel) Up calls early, if there is one.
+func (n *Network) Up(early func(), peers ...wgtypes.PeerConfig) error {
+	if len(peers) == 0 {
+		peers = []wgtypes.PeerConfig{n.there}
+	}
+	if err := n.addWireGuard(n.Here, n.kind == WireGuardGo, early); err != nil {
+		return err
+	}
+	return n.Here.meet(peers...)
 }
 
 // introduce makes either host the other's peer. There comes first: Here may have a keepalive, which starts a handshake at once,
@@ -223,6 +223,7 @@ func (n *Network) introduce(opts Options) error {
 	for _, prefix := range opts.ExtraAllowedIPs {
 		there.AllowedIPs = append(there.AllowedIPs, *ipNet(prefix.Masked()))
 	}
+	n.there = there
 	return n.Here.meet(there)
 }
 

@@ -212,6 +212,48 @@ func TestExtraAllowedIPs(t *testing.T) {
 	reach(t, n)
 }
 
+func TestDownAndUp(t *testing.T) {
+	for name, opts := range map[string]Options{"best kind": {Keepalive: time.Minute}, "userspace": {Userspace: true}} {
+		t.Run(name, func(t *testing.T) {
+			n := newNetwork(t, opts)
+			index := func() int {
+				link, err := net.InterfaceByName(n.Here.Name)
+				if err != nil {
+					return 0
+				}
+				return link.Index
+			}
+			first := index()
+			for range 2 {
+				if err := n.Down(); err != nil {
+					t.Fatal(err)
+				}
+				if now := index(); now != 0 {
+					t.Errorf("after Down there is %d", now)
+				}
+				if _, err := n.Here.Device(); !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("after Down: %v", err)
+				}
+				early := 0
+				if err := n.Up(func() { early = index() }); err != nil {
+					t.Fatal(err)
+				}
+				if now := index(); now == first || now == 0 || early != now {
+					t.Errorf("index %d, early %d; the first was %d", now, early, first)
+				}
+				reach(t, n)
+				device, err := n.Here.Device()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if p := device.Peers[0]; len(device.Peers) != 1 || p.PersistentKeepaliveInterval != opts.Keepalive {
+					t.Errorf("peers %v", device.Peers)
+				}
+			}
+		})
+	}
+}
+
 func TestOptionsThatCannotBe(t *testing.T) {
 	for field, opts := range map[string]Options{
 		"ExtraAllowedIPs": {ExtraAllowedIPs: []netip.Prefix{{}}},

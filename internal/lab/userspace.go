@@ -29,18 +29,23 @@ type userspace struct {
 	serving sync.WaitGroup
 }
 
-// newUserspace runs the host's WireGuard interface, which is up when it returns.
-func newUserspace(h *Host) (*userspace, error) {
+// newUserspace runs the host's WireGuard interface, which is up when it returns. It calls early, if there is one, while the
+// interface has no socket yet.
+func newUserspace(h *Host, early func()) (*userspace, error) {
 	if err := os.MkdirAll(uapiDir, 0o755); err != nil {
-		return nil, err
-	}
-	uapi, err := net.Listen("unix", filepath.Join(uapiDir, h.Name+".sock"))
-	if err != nil {
 		return nil, err
 	}
 	dev, err := newDevice(h)
 	if err != nil {
-		return nil, errors.Join(err, uapi.Close())
+		return nil, err
+	}
+	if early != nil {
+		early()
+	}
+	uapi, err := net.Listen("unix", filepath.Join(uapiDir, h.Name+".sock"))
+	if err != nil {
+		dev.Close()
+		return nil, err
 	}
 
 	ctx, cancel := context.WithCancel(context.Background())
