@@ -12,6 +12,8 @@ var (
 	ErrNoPeer    = errors.New("no such peer")
 	ErrAmbiguous = errors.New("more than one peer matches")
 	ErrStopped   = errors.New("the daemon stopped answering")
+	// ErrNoInterface: the daemon waits for its interface, so there are no peers.
+	ErrNoInterface = errors.New("interface is gone")
 )
 
 // ErrNotRunning is what a [Client] returns when nobody listens on its socket.
@@ -28,6 +30,7 @@ var wireErrors = []struct {
 	{ErrNoPeer, http.StatusNotFound, "no_peer"},
 	{ErrAmbiguous, http.StatusConflict, "ambiguous"},
 	{ErrStopped, http.StatusServiceUnavailable, "stopped"},
+	{ErrNoInterface, http.StatusServiceUnavailable, "no_interface"},
 }
 
 // wireError is an error as it crosses the socket.

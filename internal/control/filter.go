@@ -49,9 +49,12 @@ func parseFilter(values url.Values) (Filter, error) {
 }
 
 func filteredStatus(ctx context.Context, b Backend, f Filter) (Status, error) {
-	keys, err := b.Resolve(ctx, f.Peers)
-	if err != nil {
-		return Status{}, err
+	var keys []string
+	if len(f.Peers) > 0 { // without, a daemon whose interface is gone has a status, too
+		var err error
+		if keys, err = b.Resolve(ctx, f.Peers); err != nil {
+			return Status{}, err
+		}
 	}
 	status, err := b.Status(ctx)
 	status.Peers = slices.DeleteFunc(status.Peers, func(p Peer) bool {

@@ -20,9 +20,9 @@ var Kinds = []string{StateIdle, StateConnecting, StateConnected, KindPermanent}
 // Status is one interface with its peers: all of them, or those that a [Filter] has let through. Durations, here and below, are text as [time.Duration.String] writes it.
 type Status struct {
 	Interface           string    `json:"interface"`
-	Attach              string    `json:"attach"` // "tcx" or "clsact"
+	Attach              string    `json:"attach"` // "tcx" or "clsact"; empty: the interface is gone, and its peers with it
 	InactivityThreshold string    `json:"inactivity_threshold"`
-	Since               time.Time `json:"since"`
+	Since               time.Time `json:"since"` // when the interface's peers began to be managed, or when it went
 	Counts              Counts    `json:"counts"`
 	Peers               []Peer    `json:"peers"`
 }

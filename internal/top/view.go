@@ -76,12 +76,9 @@ func (m *model) paint(style, text string) string {
 }
 
 func (m *model) head() []string {
-	s := m.status
-	title := fmt.Sprintf("%s: attached by %s %s; peers sleep after %s without traffic",
-		s.Interface, s.Attach, view.Ago(m.now, s.Since), view.TrimDuration(s.InactivityThreshold))
 	rates := fmt.Sprintf("rx %s/s  tx %s/s  ", view.Size(uint64(m.total.rx)), view.Size(uint64(m.total.tx)))
 	rates = fmt.Sprintf("%-24s", rates) + spark(m.total.past, min(samples, max(0, m.width-24)))
-	return []string{m.paint(bold, title), m.paint("", view.Counts(s.Counts)), m.paint("", rates), m.paint("", m.wakeLine())}
+	return []string{m.paint(bold, view.Title(m.status, m.now)), m.paint("", view.Counts(m.status.Counts)), m.paint("", rates), m.paint("", m.wakeLine())}
 }
 
 // wakeLine is why peers wake, and how fast.

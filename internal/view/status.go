@@ -51,8 +51,7 @@ type line struct{ text, colour string }
 // first, then what went wrong with them.
 func Status(s control.Status, o Options) string {
 	lines := []line{
-		{text: fmt.Sprintf("%s: attached by %s %s; peers sleep after %s without traffic",
-			s.Interface, s.Attach, Ago(o.Now, s.Since), TrimDuration(s.InactivityThreshold))},
+		{text: Title(s, o.Now)},
 		{text: Counts(s.Counts)},
 	}
 	c := s.Counts
@@ -73,6 +72,15 @@ func Status(s control.Status, o Options) string {
 		}
 	}
 	return b.String()
+}
+
+// Title is a line of how it is with the interface.
+func Title(s control.Status, now time.Time) string {
+	if s.Attach == "" {
+		return fmt.Sprintf("%s: interface is gone (%s); its peers are managed again once it is there", s.Interface, Ago(now, s.Since))
+	}
+	return fmt.Sprintf("%s: attached by %s %s; peers sleep after %s without traffic",
+		s.Interface, s.Attach, Ago(now, s.Since), TrimDuration(s.InactivityThreshold))
 }
 
 // Counts is a line of how many peers do what.

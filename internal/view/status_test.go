@@ -54,6 +54,7 @@ func TestStatus(t *testing.T) {
 	samples := []control.Status{
 		sampleStatus(),
 		{Interface: "wg1", Attach: "clsact", InactivityThreshold: "1s", Since: *before(time.Second)},
+		{Interface: "wg2", InactivityThreshold: "15m0s", Since: *before(2 * time.Minute)},
 	}
 	for _, width := range []int{0, 20, 40, 80, 120, 200} {
 		path := filepath.Join("testdata", fmt.Sprintf("status%d.txt", width))
