@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -60,7 +61,10 @@ Endpoints that /etc/wireguard/IFACE.conf gives by the name of a host are looked 
 		if err := forbidCore(); err != nil {
 			return err
 		}
-		d, err := daemon.New(options)
+		d, err := daemon.New(cmd.Context(), options)
+		if errors.Is(err, context.Canceled) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

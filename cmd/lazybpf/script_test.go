@@ -47,7 +47,7 @@ func TestScripts(t *testing.T) {
 			"peer":      command(peer, "peer KEY PREFIX|remove [KEEPALIVE]", 2, 3),
 			"keepalive": command(keepalive, "keepalive KEY DURATION", 2, 2),
 			"ping":      command(ping, "ping ADDRESS", 1, 1),
-			"unplug":    command(unplug, "unplug", 0, 0),
+			"interface": command(changeInterface, "interface down|up|replace", 1, 1),
 			"clean":     command(clean, "clean", 0, 0),
 			"until":     command(until, "until PATTERN FILE COMMAND...", 3, 99),
 			"fails":     command(fails, "fails CODE COMMAND...", 2, 99),
@@ -110,9 +110,7 @@ func network(s *script, args []string) {
 	s.Check(err)
 	s.network = n
 	s.Defer(func() { s.Check(n.Close()) })
-	iface, err := net.InterfaceByName(n.Here.Name)
-	s.Check(err)
-	s.index = iface.Index
+	s.lookUp()
 	for name, value := range map[string]string{
 		"IFACE":   n.Here.Name,
 		"VETH":    strings.Replace(n.Here.Name, "wg", "veth", 1),
@@ -126,6 +124,12 @@ func network(s *script, args []string) {
 	} {
 		s.Setenv(name, value)
 	}
+}
+
+func (s *script) lookUp() {
+	iface, err := net.InterfaceByName(s.network.Here.Name)
+	s.Check(err)
+	s.index = iface.Index
 }
 
 // peer adds a peer, changes it, or removes it, as wg set does.
@@ -168,8 +172,16 @@ func ping(s *script, args []string) {
 	s.Check(err)
 }
 
-// unplug takes the network away.
-func unplug(s *script, _ []string) { s.Check(s.network.Close()) }
+// changeInterface takes the WireGuard interface Here away, as wg-quick down does, or makes it again, or both.
+func changeInterface(s *script, args []string) {
+	if args[0] != "up" {
+		s.Check(s.network.Down())
+	}
+	if args[0] != "down" {
+		s.Check(s.network.Up(nil))
+		s.lookUp()
+	}
+}
 
 // clean checks that lazybpf has left nothing.
 func clean(s *script, _ []string) {

@@ -4,6 +4,8 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -17,36 +19,57 @@ import (
 // backend answers the commands. It is a control.Backend.
 type backend struct{ *Daemon }
 
-// peersNow is the device as it was read last; nobody changes it.
-func (d *Daemon) peersNow() map[lazy.Key]wg.Peer {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.known
+// current is the session of now. Error: control.ErrNoInterface.
+func (b backend) current() (*session, error) {
+	s, _ := b.now()
+	if s == nil {
+		return nil, b.isGone()
+	}
+	return s, nil
+}
+
+func (d *Daemon) isGone() error {
+	return fmt.Errorf("%s: %w: its peers are managed again once it is there", d.options.Interface, control.ErrNoInterface)
+}
+
+// explain says what it means that a session's manager is closed.
+func (s *session) explain(err error) error {
+	if errors.Is(err, lazy.ErrClosed) {
+		return s.d.isGone()
+	}
+	return err
 }
 
 // Status reads what the daemon has in memory, never the device.
-func (b backend) Status(context.Context) (control.Status, error) {
-	peers, err := b.manager.Peers()
-	if err != nil {
-		return control.Status{}, err
-	}
-	now, known := time.Now(), b.peersNow()
+func (b backend) Status(ctx context.Context) (control.Status, error) {
 	policy := b.policy.Load()
 	threshold := policy.options.InactivityThreshold
 	if threshold == 0 {
 		threshold = lazy.DefaultThreshold
 	}
+	s, since := b.now()
 	status := control.Status{
 		Interface:           b.options.Interface,
-		Attach:              b.detector.Attached(),
 		InactivityThreshold: threshold.String(),
-		Since:               b.since,
-		Peers:               make([]control.Peer, len(peers)),
+		Since:               since,
 	}
+	if s == nil {
+		return status, nil
+	}
+	peers, err := s.manager.Peers()
+	if errors.Is(err, lazy.ErrClosed) {
+		return b.Status(ctx) // that session has just ended
+	}
+	if err != nil {
+		return control.Status{}, err
+	}
+	status.Attach = s.detector.Attached()
+	status.Peers = make([]control.Peer, len(peers))
+	now, known := time.Now(), s.peersNow()
 	count := make(map[string]int)
 	for i, p := range peers {
 		status.Peers[i] = describe(p, known[p.Key], policy.peers[p.Key].Name, now)
-		status.Peers[i].Evicted = b.connector.Evicted(p.Key)
+		status.Peers[i].Evicted = s.connector.Evicted(p.Key)
 		count[kind(p)]++
 	}
 	status.Counts = control.Counts{
@@ -124,7 +147,11 @@ func uid(w lazy.Wake) *uint32 {
 
 // Resolve says who is meant.
 func (b backend) Resolve(_ context.Context, names []string) ([]string, error) {
-	keys, err := b.resolveAll(names)
+	s, err := b.current()
+	if err != nil {
+		return nil, err
+	}
+	keys, err := s.resolve(names)
 	if err != nil {
 		return nil, err
 	}
@@ -137,52 +164,49 @@ func (b backend) Resolve(_ context.Context, names []string) ([]string, error) {
 
 // Events sends changes as they come.
 func (b backend) Events(ctx context.Context, send func(control.Event) error) error {
-	changes, err := b.manager.Subscribe()
+	changes, err := b.subscribe()
 	if err != nil {
 		return err
 	}
-	defer changes.Close()
-	for {
-		change, err := changes.Next(ctx)
-		if err != nil {
-			return err
-		}
-		err = send(control.Event{
-			Time:      change.Time,
+	defer b.unsubscribe(changes)
+	return changes.each(ctx, func(c lazy.Change) error {
+		return send(control.Event{
+			Time:      c.Time,
 			Interface: b.options.Interface,
-			PublicKey: change.Key.String(),
-			From:      change.From.String(),
-			To:        change.To.String(),
-			Reason:    change.Wake.Reason.String(),
-			Flow:      change.Wake.Event.Flow.String(),
-			UID:       uid(change.Wake),
+			PublicKey: c.Key.String(),
+			From:      c.From.String(),
+			To:        c.To.String(),
+			Reason:    c.Wake.Reason.String(),
+			Flow:      c.Wake.Event.Flow.String(),
+			UID:       uid(c.Wake),
 		})
-		if err != nil {
-			return err
-		}
-	}
+	})
 }
 
 // Wake opens peers and waits until they are, or could not be.
 func (b backend) Wake(ctx context.Context, names []string) ([]control.Result, error) {
 	begin := time.Now()
-	changes, err := b.manager.Subscribe()
+	s, err := b.current()
 	if err != nil {
 		return nil, err
 	}
+	changes, err := s.manager.Subscribe()
+	if err != nil {
+		return nil, s.explain(err)
+	}
 	defer changes.Close()
-	results, err := b.each(names, b.manager.ActivatePeer)
+	results, err := s.each(names, s.manager.ActivatePeer)
 	if err != nil {
 		return nil, err
 	}
 	for i := range results {
 		r := &results[i]
-		status := b.refresh(r)
+		status := s.refresh(r)
 		for status.State == lazy.Connecting {
 			if _, err := changes.Next(ctx); err != nil {
-				return nil, err
+				return nil, s.explain(err)
 			}
-			status = b.refresh(r)
+			status = s.refresh(r)
 		}
 		switch woke := status.LastWake; {
 		case status.State == 0:
@@ -198,7 +222,11 @@ func (b backend) Wake(ctx context.Context, names []string) ([]control.Result, er
 
 // Sleep parks peers.
 func (b backend) Sleep(_ context.Context, names []string) ([]control.Result, error) {
-	return b.each(names, b.manager.DeactivatePeer)
+	s, err := b.current()
+	if err != nil {
+		return nil, err
+	}
+	return s.each(names, s.manager.DeactivatePeer)
 }
 
 // Exclude makes peers permanent.
@@ -216,25 +244,29 @@ func (b backend) setExcluded(names []string, excluded bool) ([]control.Result, e
 	// manager never calls back.
 	b.applying.Lock()
 	defer b.applying.Unlock()
-	keys, err := b.resolveAll(names)
+	s, err := b.current()
+	if err != nil {
+		return nil, err
+	}
+	keys, err := s.resolve(names)
 	if err != nil {
 		return nil, err
 	}
 	for _, key := range keys {
 		b.byHand[key] = excluded
 	}
-	if err := b.exclude(b.configured); err != nil {
+	if err := s.exclude(); err != nil {
 		return nil, err
 	}
-	return b.each(names, func(lazy.Key) error { return nil })
+	return s.each(names, func(lazy.Key) error { return nil })
 }
 
-func (b backend) resolveAll(names []string) ([]lazy.Key, error) {
-	known := b.peersNow()
+func (s *session) resolve(names []string) ([]lazy.Key, error) {
+	known := s.peersNow()
 	keys := make([]lazy.Key, len(names))
 	for i, name := range names {
 		var err error
-		if keys[i], err = b.policy.Load().resolve(known, name); err != nil {
+		if keys[i], err = s.d.policy.Load().resolve(known, name); err != nil {
 			return nil, err
 		}
 	}
@@ -242,29 +274,32 @@ func (b backend) resolveAll(names []string) ([]lazy.Key, error) {
 }
 
 // each does something to all peers that are named, or to none.
-func (b backend) each(names []string, do func(lazy.Key) error) ([]control.Result, error) {
-	keys, err := b.resolveAll(names)
+func (s *session) each(names []string, do func(lazy.Key) error) ([]control.Result, error) {
+	keys, err := s.resolve(names)
 	if err != nil {
 		return nil, err
 	}
 	results := make([]control.Result, len(names))
 	for i, key := range keys {
 		results[i] = control.Result{Peer: names[i], PublicKey: key.String()}
-		if err := do(key); err != nil {
+		switch err := do(key); {
+		case errors.Is(err, lazy.ErrClosed):
+			return nil, s.explain(err)
+		case err != nil:
 			results[i].Error = err.Error()
 		}
-		b.refresh(&results[i])
+		s.refresh(&results[i])
 	}
 	return results, nil
 }
 
 // refresh fills in the state that the peer has now, and returns all of it.
-func (b backend) refresh(r *control.Result) lazy.Status {
+func (s *session) refresh(r *control.Result) lazy.Status {
 	key, err := lazy.ParseKey(r.PublicKey)
 	if err != nil {
 		return lazy.Status{}
 	}
-	status, _ := b.manager.Peer(key) // in no state if it is gone
+	status, _ := s.manager.Peer(key) // in no state if it is gone
 	r.State = status.State.String()
 	return status
 }

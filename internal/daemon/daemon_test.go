@@ -54,7 +54,7 @@ func TestRun(t *testing.T) {
 	ping(t, n, n.There.IPv4)
 	options := optionsFor(t, n)
 	options.BPFFS = "/sys/fs/bpf"
-	d, err := New(options)
+	d, err := New(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestNewRefuses(t *testing.T) {
 		where := options
 		test.change(&options)
 		before := files(t, where)
-		d, err := New(options)
+		d, err := New(t.Context(), options)
 		if err == nil {
 			t.Errorf("%s: no error", name)
 			stop(t, d)
@@ -189,7 +189,7 @@ func TestOneDaemonEach(t *testing.T) {
 	} {
 		second := options
 		second.Interface, second.Control = test.iface, test.socket
-		_, starting := New(second)
+		_, starting := New(t.Context(), second)
 		_, restoring := Restore(test.iface, test.socket, "")
 		for verb, err := range map[string]error{"run": starting, "restore": restoring} {
 			if !errors.Is(err, test.want) || !strings.HasSuffix(err.Error(), test.says) {

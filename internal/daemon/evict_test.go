@@ -22,7 +22,6 @@ import (
 	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/lab"
 	"github.com/lazybpf/lazybpf/internal/lab/labtest"
-	"github.com/lazybpf/lazybpf/internal/wg"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
@@ -33,7 +32,7 @@ import (
 func evict(t *testing.T, d *Daemon, peers ...lazy.Key) {
 	t.Helper()
 	for _, key := range peers {
-		again, err := evicting{d.connector, d.log}.Evict(t.Context(), key)
+		again, err := evicting{sessionOf(t, d).connector, d.log}.Evict(t.Context(), key)
 		if err != nil || !again.IsZero() {
 			t.Fatalf("again %v, error %v", again, err)
 		}
@@ -73,7 +72,7 @@ func TestEvicted(t *testing.T) {
 		if !p.Evicted || p.State != control.StateIdle || !slices.Equal(p.AllowedIPs, []string{"10.98.0.0/24"}) {
 			t.Errorf("status %+v", p)
 		}
-		if key, err := d.policy.Load().resolve(d.peersNow(), "10.98.0.7"); key != far || err != nil {
+		if key, err := whoIs(t, d, "10.98.0.7"); key != far || err != nil {
 			t.Errorf("10.98.0.7 is %s, %v", key, err)
 		}
 		if p := statusOf(t, d, there(n)); p.Evicted {
@@ -158,7 +157,7 @@ func TestEvictedLosesPrefix(t *testing.T) {
 	reread(t, d)
 	for range 2 {
 		for address, want := range map[string]lazy.Key{"10.98.0.1": keyOf("Newc"), "10.98.1.1": far} {
-			if got, err := d.policy.Load().resolve(d.peersNow(), address); got != want || err != nil {
+			if got, err := whoIs(t, d, address); got != want || err != nil {
 				t.Errorf("%s is %s, %v; want %s", address, got, err, want)
 			}
 		}
@@ -221,7 +220,7 @@ func TestCrashOfEvicted(t *testing.T) {
 	die()
 	wrong := options
 	wrong.Exclude = []string{"nobody"}
-	if _, err := New(wrong); err == nil {
+	if _, err := New(t.Context(), wrong); err == nil {
 		t.Fatal("a daemon runs that excludes nobody knows whom")
 	}
 	if _, err := os.Stat(string(JournalOf(options.Control))); err != nil {
@@ -238,25 +237,23 @@ func TestCrashOfEvicted(t *testing.T) {
 	check("stopped", every)
 }
 
-// TestDeviceGoneWithEvicted ends with a device that takes its peers with it.
-func TestDeviceGoneWithEvicted(t *testing.T) {
+// TestInterfaceGoneWithEvicted has an interface take its peers with it: when it is there again, they are what somebody gives it.
+func TestInterfaceGoneWithEvicted(t *testing.T) {
 	t.Parallel()
 	n := labtest.Network(t, lab.Options{})
-	options := optionsFor(t, n)
-	d, err := New(options)
-	if err != nil {
-		t.Fatal(err)
+	add(t, n, far, "10.98.0.0/24")
+	d := manage(t, optionsFor(t, n))
+	evict(t, d, there(n), far)
+	down(t, n)
+	look(t, d)
+	expectFiles(t, d, "wg0.sock")
+	up(t, n)
+	look(t, d)
+	expectState(t, d, there(n), control.StateIdle)
+	if p := statusOf(t, d, far); p != nil {
+		t.Errorf("one that nobody has added again: %+v", p)
 	}
-	evict(t, d, there(n))
-	if err := n.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := d.Run(t.Context()); !errors.Is(err, wg.ErrNoDevice) {
-		t.Errorf("error %v, want ErrNoDevice", err)
-	}
-	if left := files(t, options); len(left) > 0 {
-		t.Errorf("files %v are left", left)
-	}
+	expectGone(t, n, far)
 }
 
 // TestEvictedSecrets looks for keys in all that a daemon shows while a peer is evicted, comes back, and cannot: log, status,
@@ -274,7 +271,7 @@ func TestEvictedSecrets(t *testing.T) {
 	options.Log.SetOutput(&shown)
 	options.Log.SetLevel(logrus.TraceLevel)
 	options.Log.SetFormatter(new(logrus.JSONFormatter))
-	d, err := New(options)
+	d, err := New(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +310,8 @@ func TestEvictedSecrets(t *testing.T) {
 	expectState(t, d, far, control.StateConnected)
 	show()
 	evict(t, d, far)
-	fmt.Fprintf(&shown, "%v %+v %v\n", d.connector, d.evicted, d.peersNow())
+	s := sessionOf(t, d)
+	fmt.Fprintf(&shown, "%v %+v %v\n", s.connector, s.evicted, s.peersNow())
 	leave()
 	if err := <-events; !errors.Is(err, context.Canceled) {
 		t.Error(err)

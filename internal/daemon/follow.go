@@ -14,56 +14,34 @@ import (
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
-// WireGuard tells nobody that its peers were changed, so the device is read
-// again and again: every followInterval, less often if that takes so long
-// that it would keep the machine busy.
-const (
-	followInterval = 3 * time.Second
-	followShare    = 50 // a reading takes at most 1/50 of the time
-)
-
 // sessionLifetime is how long a WireGuard session can be used after its
 // handshake (REJECT_AFTER_TIME in the WireGuard paper): a peer with a younger
 // one is connected.
 const sessionLifetime = 180 * time.Second
 
-// watch follows the device until it is gone or ctx is done.
-func (d *Daemon) watch(ctx context.Context) error {
-	wait := followInterval
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(wait):
-		}
-		begin := time.Now()
-		peers, err := d.device.Peers()
-		d.metrics.Read(time.Since(begin))
-		if errors.Is(err, wg.ErrNoDevice) {
-			return err
-		}
-		if err == nil {
-			err = d.follow(begin, peers, nil)
-		}
-		if err != nil {
-			d.log.WithError(err).Warn("cannot follow the interface, trying again")
-		}
-		wait = max(followInterval, followShare*time.Since(begin))
+// read reads the device and follows it. Errors: wg.ErrNoDevice if it is gone.
+func (s *session) read(ctx context.Context) error {
+	begin := time.Now()
+	peers, err := s.device.Peers()
+	s.d.metrics.Read(time.Since(begin))
+	if err != nil {
+		return err
 	}
+	s.d.applying.Lock()
+	defer s.d.applying.Unlock()
+	return s.follow(ctx, begin, peers, nil)
 }
 
 // follow brings manager and connector to what the device had when it was read,
 // which was not before since. The keepalives of peers that are new here are
 // those of originals, where a daemon that died has left them off.
-func (d *Daemon) follow(since time.Time, peers []wg.Peer, originals map[lazy.Key]time.Duration) error {
-	d.applying.Lock()
-	defer d.applying.Unlock()
-	reading, err := d.connector.Observe(since, peers)
+func (s *session) follow(ctx context.Context, since time.Time, peers []wg.Peer, originals map[lazy.Key]time.Duration) error {
+	reading, err := s.connector.Observe(since, peers)
 	now := make(map[lazy.Key]wg.Peer, len(reading.Peers))
 	var added, changed []wg.Peer
 	for _, p := range reading.Peers {
 		now[p.Key] = p
-		old, ok := d.known[p.Key]
+		old, ok := s.known[p.Key]
 		switch {
 		case !ok:
 			added = append(added, p)
@@ -71,34 +49,40 @@ func (d *Daemon) follow(since time.Time, peers []wg.Peer, originals map[lazy.Key
 			changed = append(changed, p)
 		}
 	}
-	removed, missing := d.missing(since, now)
+	removed, missing := s.missing(since, now)
 
-	errs := []error{err, missing, d.changePeers(now, changed), d.removePeers(removed), d.addPeers(now, added, originals)}
-	d.mu.Lock()
-	first := len(d.known) == 0
-	d.known = now
-	d.mu.Unlock()
+	errs := []error{err, missing, s.changePeers(now, changed), s.removePeers(removed)}
+	if len(added)+len(changed) > 0 {
+		errs = append(errs, s.excludeNamed(now))
+	}
+	if len(added) > 0 {
+		errs = append(errs, s.addPeers(ctx, now, added, originals))
+	}
+	s.mu.Lock()
+	s.known = now
+	s.mu.Unlock()
 	for _, key := range reading.Returned {
-		d.log.WithField("peer", key).Info("evicted peer was put back by somebody else: adopted as it is")
-		errs = append(errs, d.manager.ReportReturned(key))
+		s.d.log.WithField("peer", key).Info("evicted peer was put back by somebody else: adopted as it is")
+		errs = append(errs, s.manager.ReportReturned(key))
 	}
 	for _, key := range reading.Silent {
-		d.log.WithField("peer", key).Debug("peer does not answer: trying its next address")
-		errs = append(errs, d.connector.TryNext(key))
+		s.d.log.WithField("peer", key).Debug("peer does not answer: trying its next address")
+		errs = append(errs, s.connector.TryNext(key))
 	}
 	for _, key := range reading.Drifted {
-		d.log.WithField("peer", key).Info("keepalive was changed by somebody else: adopted")
-		errs = append(errs, d.connector.Settle(key))
+		s.d.log.WithField("peer", key).Debug("keepalive was changed by somebody else: adopted")
+		errs = append(errs, s.connector.Settle(key))
+	}
+	if n := len(reading.Drifted); n > 0 {
+		s.d.log.WithField("peers", n).Info("keepalives were changed by somebody else: adopted")
 	}
 	if len(removed)+len(reading.Drifted) > 0 {
-		errs = append(errs, d.journal.Save(d.connector.Originals()))
+		errs = append(errs, s.journal.Save(s.connector.Originals()))
 	}
-	d.metrics.Drifted(len(reading.Drifted))
-	if !first {
-		d.metrics.Changed(len(added), len(changed), len(removed))
-	}
-	if n := len(added) + len(changed) + len(removed); n > 0 && !first {
-		d.log.WithFields(logrus.Fields{
+	s.d.metrics.Drifted(len(reading.Drifted))
+	if n := len(added) + len(changed) + len(removed); n > 0 && s.managing {
+		s.d.metrics.Changed(len(added), len(changed), len(removed))
+		s.d.log.WithFields(logrus.Fields{
 			"added": len(added), "changed": len(changed), "removed": len(removed),
 		}).Info("peers of the interface changed")
 	}
@@ -109,12 +93,12 @@ func (d *Daemon) follow(since time.Time, peers []wg.Peer, originals map[lazy.Key
 // now that only seem to be. The kernel ends a reading early if somebody removes
 // the peer that is next; so nothing counts as removed before a second reading
 // does not have it either.
-func (d *Daemon) missing(since time.Time, now map[lazy.Key]wg.Peer) (removed []lazy.Key, err error) {
-	for key, p := range d.known {
+func (s *session) missing(since time.Time, now map[lazy.Key]wg.Peer) (removed []lazy.Key, err error) {
+	for key, p := range s.known {
 		if _, stays := now[key]; stays {
 			continue
 		}
-		if d.connector.Removed(since, key) {
+		if s.connector.Removed(since, key) {
 			removed = append(removed, key)
 		} else {
 			now[key] = p
@@ -123,7 +107,7 @@ func (d *Daemon) missing(since time.Time, now map[lazy.Key]wg.Peer) (removed []l
 	if len(removed) == 0 {
 		return nil, nil
 	}
-	again, err := d.device.Peers()
+	again, err := s.device.Peers()
 	there := make(map[lazy.Key]bool, len(again))
 	for _, p := range again {
 		there[p.Key] = true
@@ -131,7 +115,7 @@ func (d *Daemon) missing(since time.Time, now map[lazy.Key]wg.Peer) (removed []l
 	return slices.DeleteFunc(removed, func(key lazy.Key) bool {
 		stays := err != nil || there[key]
 		if stays {
-			now[key] = d.known[key]
+			now[key] = s.known[key]
 		}
 		return stays
 	}), err
@@ -139,35 +123,35 @@ func (d *Daemon) missing(since time.Time, now map[lazy.Key]wg.Peer) (removed []l
 
 // addPeers makes peers managed: those with a session connected, others idle.
 // It takes out of now what it could not add, so that it is tried again.
-func (d *Daemon) addPeers(now map[lazy.Key]wg.Peer, peers []wg.Peer, originals map[lazy.Key]time.Duration) error {
-	if len(peers) == 0 {
-		return nil
-	}
+func (s *session) addPeers(ctx context.Context, now map[lazy.Key]wg.Peer, peers []wg.Peer, originals map[lazy.Key]time.Duration) error {
 	var dormant []lazy.Key
 	for _, p := range peers {
 		original := p.Keepalive
 		if original == 0 {
 			original = originals[p.Key]
 		}
-		d.connector.Adopt(p, original)
+		s.connector.Adopt(p, original)
 		if !connected(p) {
 			dormant = append(dormant, p.Key)
 		}
 	}
 	// The journal comes first: what it does not know is lost in a crash.
-	errs := []error{d.journal.Save(d.connector.Originals()), d.connector.CloseAll(dormant)}
-	policy := d.policy.Load()
+	errs := []error{s.journal.Save(s.connector.Originals()), s.connector.CloseAll(dormant)}
+	policy := s.d.policy.Load()
 	for _, p := range peers {
-		errs = append(errs, d.connector.SetKeepalive(p.Key, policy.peers[p.Key].Keepalive))
+		if err := ctx.Err(); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		errs = append(errs, s.connector.SetKeepalive(p.Key, policy.peers[p.Key].Keepalive))
 		var err error
 		if connected(p) {
-			err = d.manager.AddActivePeers(policy.managed(p))
+			err = s.manager.AddActivePeers(policy.managed(p))
 		} else {
-			_, err = d.manager.AddPeer(policy.managed(p))
+			_, err = s.manager.AddPeer(policy.managed(p))
 		}
 		if err != nil {
 			delete(now, p.Key)
-			errs = append(errs, err, d.connector.Release(p.Key))
+			errs = append(errs, err, s.connector.Release(p.Key))
 		}
 	}
 	return errors.Join(errs...)
@@ -175,24 +159,22 @@ func (d *Daemon) addPeers(now map[lazy.Key]wg.Peer, peers []wg.Peer, originals m
 
 // changePeers gives peers other allowed IPs. In now it puts back what it could
 // not change, so that it is tried again.
-func (d *Daemon) changePeers(now map[lazy.Key]wg.Peer, peers []wg.Peer) error {
+func (s *session) changePeers(now map[lazy.Key]wg.Peer, peers []wg.Peer) error {
 	var errs []error
 	for _, p := range peers {
-		if err := d.manager.UpdatePeer(d.policy.Load().managed(p)); err != nil {
-			now[p.Key] = d.known[p.Key]
+		if err := s.manager.UpdatePeer(s.d.policy.Load().managed(p)); err != nil {
+			now[p.Key] = s.known[p.Key]
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (d *Daemon) removePeers(keys []lazy.Key) error {
+func (s *session) removePeers(keys []lazy.Key) error {
 	var errs []error
 	for _, key := range keys {
-		d.connector.Forget(key)
-		last, _ := d.manager.Peer(key)
-		d.gone.add(last.Activity)
-		errs = append(errs, d.manager.RemovePeer(key))
+		s.connector.Forget(key)
+		errs = append(errs, s.d.removePeer(s.manager, key))
 	}
 	return errors.Join(errs...)
 }

@@ -55,10 +55,10 @@ func TestPeersComeAndGo(t *testing.T) {
 	if got, want := statusOf(t, d, far).AllowedIPs, []string{"10.98.1.0/24", "10.98.2.0/24"}; !slices.Equal(got, want) {
 		t.Errorf("allowed IPs %q, want %q", got, want)
 	}
-	if key, err := d.policy.Load().resolve(d.peersNow(), "10.98.1.7"); key != far || err != nil {
+	if key, err := whoIs(t, d, "10.98.1.7"); key != far || err != nil {
 		t.Errorf("10.98.1.7 is %s, %v; want %s", key, err, far)
 	}
-	if _, err := d.policy.Load().resolve(d.peersNow(), "10.98.0.7"); err == nil {
+	if _, err := whoIs(t, d, "10.98.0.7"); err == nil {
 		t.Error("10.98.0.7 is still somebody's")
 	}
 
@@ -104,7 +104,7 @@ func TestMovedPrefix(t *testing.T) {
 	add(t, n, keyOf("Newc"), "10.98.0.0/24") // which takes it from the other, as in WireGuard
 	reread(t, d)
 	for address, want := range map[string]lazy.Key{"10.98.0.1": keyOf("Newc"), "10.98.1.1": far} {
-		if got, err := d.policy.Load().resolve(d.peersNow(), address); got != want || err != nil {
+		if got, err := whoIs(t, d, address); got != want || err != nil {
 			t.Errorf("%s is %s, %v; want %s", address, got, err, want)
 		}
 	}
@@ -172,22 +172,22 @@ func TestFollowChangesNothing(t *testing.T) {
 	n := labtest.Network(t, lab.Options{Keepalive: every})
 	d := manage(t, optionsFor(t, n))
 	reread(t, d)
-	before, err := os.Stat(string(d.journal))
+	before, err := os.Stat(string(sessionOf(t, d).journal))
 	if err != nil {
 		t.Fatal(err)
 	}
-	state, known := stateOf(t, d, there(n)), d.peersNow()
+	state, known := stateOf(t, d, there(n)), sessionOf(t, d).peersNow()
 	for range 3 {
 		reread(t, d)
 	}
-	after, err := os.Stat(string(d.journal))
+	after, err := os.Stat(string(sessionOf(t, d).journal))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !os.SameFile(before, after) {
 		t.Error("the journal was written again")
 	}
-	if got := stateOf(t, d, there(n)); got != state || len(d.peersNow()) != len(known) {
+	if got := stateOf(t, d, there(n)); got != state || len(sessionOf(t, d).peersNow()) != len(known) {
 		t.Errorf("the peer is %s and was %s", got, state)
 	}
 }
@@ -235,7 +235,7 @@ func TestReadingCutShort(t *testing.T) {
 	d := manage(t, optionsFor(t, n))
 	before := statusOf(t, d, far)
 	set(t, n, there(n), wgtypes.PeerConfig{Remove: true})
-	if err := d.follow(time.Now(), nil, nil); err != nil {
+	if err := sessionOf(t, d).follow(t.Context(), time.Now(), nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	if statusOf(t, d, there(n)) != nil {
@@ -244,7 +244,7 @@ func TestReadingCutShort(t *testing.T) {
 	if p := statusOf(t, d, far); p == nil || p.State != before.State || !slices.Equal(p.AllowedIPs, before.AllowedIPs) {
 		t.Errorf("the other: %+v", p)
 	}
-	if key, err := d.policy.Load().resolve(d.peersNow(), "10.98.0.1"); key != far || err != nil {
+	if key, err := whoIs(t, d, "10.98.0.1"); key != far || err != nil {
 		t.Errorf("10.98.0.1 is %s, %v", key, err)
 	}
 	reread(t, d)

@@ -51,7 +51,15 @@ func set(t *testing.T, n *lab.Network, key lazy.Key, p wgtypes.PeerConfig) {
 // add adds a peer with a keepalive to Here.
 func add(t *testing.T, n *lab.Network, key lazy.Key, prefixes ...string) {
 	t.Helper()
-	set(t, n, key, wgtypes.PeerConfig{PersistentKeepaliveInterval: new(every), AllowedIPs: ipNets(t, prefixes...)})
+	set(t, n, key, peerOf(t, key, prefixes...))
+}
+
+// peerOf is a peer with a keepalive.
+func peerOf(t *testing.T, key lazy.Key, prefixes ...string) wgtypes.PeerConfig {
+	t.Helper()
+	return wgtypes.PeerConfig{
+		PublicKey: wgtypes.Key(key), PersistentKeepaliveInterval: new(every), AllowedIPs: ipNets(t, prefixes...),
+	}
 }
 
 func ipNets(t *testing.T, prefixes ...string) []net.IPNet {
@@ -120,7 +128,7 @@ func optionsFor(t *testing.T, n *lab.Network) Options {
 // manage starts a daemon for the length of a test, which does only what the test has it do.
 func manage(t *testing.T, options Options) *Daemon {
 	t.Helper()
-	d, err := New(options)
+	d, err := New(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,26 +139,37 @@ func manage(t *testing.T, options Options) *Daemon {
 // stop ends a daemon. Ending it again does nothing.
 func stop(t *testing.T, d *Daemon) {
 	t.Helper()
-	if d.manager == nil {
+	if d.links == nil {
 		return
 	}
 	if err := d.stop(); err != nil {
 		t.Error(err)
 	}
-	d.manager, d.connector, d.detector, d.device = nil, nil, nil, nil
+	d.links = nil
+}
+
+// sessionOf is what a daemon has of its interface, which is there.
+func sessionOf(t *testing.T, d *Daemon) *session {
+	t.Helper()
+	s, err := backend{d}.current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // reread does what the daemon does every few seconds.
 func reread(t *testing.T, d *Daemon) {
 	t.Helper()
-	begin := time.Now()
-	peers, err := d.device.Peers()
-	if err != nil {
+	if err := sessionOf(t, d).read(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.follow(begin, peers, nil); err != nil {
-		t.Fatal(err)
-	}
+}
+
+// whoIs is the peer that a name means.
+func whoIs(t *testing.T, d *Daemon, name string) (lazy.Key, error) {
+	t.Helper()
+	return d.policy.Load().resolve(sessionOf(t, d).peersNow(), name)
 }
 
 // statusOf is a peer's part of the status, or nil.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"sync/atomic"
 
 	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/metrics"
@@ -18,13 +17,41 @@ import (
 // the metrics, unless Options.MetricsPeers asks for it.
 const maxDetail = 1000
 
-// counts are packets of the peers that are no more.
-type counts struct{ held, replayed, dropped atomic.Uint64 }
+// past is what was counted of peers, and in sessions, that are no more.
+type past struct {
+	held, replayed, dropped uint64
+	detector                detect.Stats
+}
 
-func (c *counts) add(a detect.Activity) {
-	c.held.Add(a.Held)
-	c.replayed.Add(a.Replayed)
-	c.dropped.Add(a.Dropped)
+func (p *past) addPeer(a detect.Activity) {
+	p.held += a.Held
+	p.replayed += a.Replayed
+	p.dropped += max(a.Dropped, a.Held-min(a.Held, a.Replayed)) // what waits goes with the peer
+}
+
+func (p *past) addSession(s *session) {
+	peers, _ := s.manager.Peers() // none, if they are counted already
+	for _, peer := range peers {
+		p.addPeer(peer.Activity)
+	}
+	stats, _ := s.detector.Stats()
+	p.detector = sum(p.detector, stats)
+}
+
+func sum(a, b detect.Stats) detect.Stats {
+	return detect.Stats{
+		Unrouted: a.Unrouted + b.Unrouted, Ignored: a.Ignored + b.Ignored,
+		Malformed: a.Malformed + b.Malformed, EventsLost: a.EventsLost + b.EventsLost,
+	}
+}
+
+// removePeer has a manager forget a peer, whose packets are of the past then.
+func (d *Daemon) removePeer(m *lazy.Manager, key lazy.Key) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	last, _ := m.Peer(key)
+	d.past.addPeer(last.Activity)
+	return m.RemovePeer(key)
 }
 
 // listenMetrics opens the socket for Prometheus, if there is to be one.
@@ -42,16 +69,23 @@ func (d *Daemon) listenMetrics() error {
 
 // snapshot is what metrics say of the moment, from memory alone.
 func (d *Daemon) snapshot() (metrics.Snapshot, error) {
-	peers, err := d.manager.Peers()
-	if err != nil {
-		return metrics.Snapshot{}, err
-	}
+	// So that what peers have counted is either theirs or of the past.
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	s := metrics.Snapshot{
 		Peers: make(map[string]int),
-		Held:  d.gone.held.Load(), Replayed: d.gone.replayed.Load(), Dropped: d.gone.dropped.Load(),
+		Held:  d.past.held, Replayed: d.past.replayed, Dropped: d.past.dropped,
+		Detector: d.past.detector,
 	}
 	for _, kind := range control.Kinds {
 		s.Peers[kind] = 0
+	}
+	if d.session == nil {
+		return s, nil
+	}
+	peers, err := d.session.manager.Peers()
+	if err != nil {
+		return s, err
 	}
 	for _, p := range peers {
 		s.Peers[kind(p)]++
@@ -60,14 +94,15 @@ func (d *Daemon) snapshot() (metrics.Snapshot, error) {
 		s.Dropped += p.Activity.Dropped
 	}
 	if len(peers) <= maxDetail || d.policy.Load().options.MetricsPeers {
-		s.Detail = d.detail(peers)
+		s.Detail = d.session.detail(peers)
 	}
-	s.Detector, err = d.detector.Stats()
+	stats, err := d.session.detector.Stats()
+	s.Detector = sum(s.Detector, stats)
 	return s, err
 }
 
-func (d *Daemon) detail(peers []lazy.Status) []metrics.Peer {
-	known, policy := d.peersNow(), d.policy.Load()
+func (s *session) detail(peers []lazy.Status) []metrics.Peer {
+	known, policy := s.peersNow(), s.d.policy.Load()
 	all := make([]metrics.Peer, len(peers))
 	for i, p := range peers {
 		prefixes := make([]string, len(p.AllowedIPs))

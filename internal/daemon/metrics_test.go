@@ -47,7 +47,7 @@ func TestMetrics(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		d.manager = nil // stopped
+		d.links = nil // stopped
 		if c, err := net.Dial("tcp", address); err == nil {
 			t.Error("somebody listens after the end")
 			c.Close()
@@ -88,7 +88,7 @@ func TestMetricsNowhereToListen(t *testing.T) {
 	defer l.Close()
 	options := optionsFor(t, n)
 	options.MetricsListen = l.Addr().String()
-	_, err = New(options)
+	_, err = New(t.Context(), options)
 	if err == nil || !strings.Contains(err.Error(), "address already in use: give another address with --metrics-listen") {
 		t.Errorf("error %v", err)
 	}

@@ -4,7 +4,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -34,7 +33,8 @@ func (t *tally) String() string {
 
 // notify tells systemd, if it has started the daemon, that it is ready, how
 // its peers are, and that it is alive. Alive is a manager that answers: each
-// watchdog message comes after a question to the goroutine that owns the peers.
+// watchdog message comes after a question to the goroutine that owns the peers,
+// if there are any.
 func (d *Daemon) notify(ctx context.Context) error {
 	watchdog, err := systemd.SdWatchdogEnabled(false)
 	if err != nil {
@@ -45,13 +45,23 @@ func (d *Daemon) notify(ctx context.Context) error {
 			d.log.WithError(err).Warn("cannot notify systemd")
 		}
 	}
-	keepNotifying(ctx, d.manager, &d.tally, watchdog, send)
+	keepNotifying(ctx, d.summary, watchdog, send)
 	return nil
 }
 
-// keepNotifying sends until ctx is done or the manager closed; watchdog is how
-// long systemd waits for a message, or 0 if it does not.
-func keepNotifying(ctx context.Context, m *lazy.Manager, t *tally, watchdog time.Duration, send func(string)) {
+// summary says in a line how the peers are, once their manager has answered.
+func (d *Daemon) summary() string {
+	s, _ := d.now()
+	if s == nil {
+		return "the interface is gone"
+	}
+	_, _ = s.manager.Peer(lazy.Key{}) // it need not have one of this key
+	return d.tally.String()
+}
+
+// keepNotifying sends summaries until ctx is done; watchdog is how long systemd
+// waits for a message, or 0 if it does not.
+func keepNotifying(ctx context.Context, summary func() string, watchdog time.Duration, send func(string)) {
 	interval := statusInterval
 	if watchdog > 0 {
 		interval = min(interval, watchdog/3)
@@ -64,9 +74,6 @@ func keepNotifying(ctx context.Context, m *lazy.Manager, t *tally, watchdog time
 			return
 		case <-time.After(wait):
 		}
-		if _, err := m.Peer(lazy.Key{}); errors.Is(err, lazy.ErrClosed) {
-			return
-		}
-		send(systemd.SdNotifyWatchdog + "\nSTATUS=" + t.String())
+		send(systemd.SdNotifyWatchdog + "\nSTATUS=" + summary())
 	}
 }

@@ -36,12 +36,12 @@ func TestNotify(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var counts tally
+		d := &Daemon{session: &session{manager: m}}
 		for _, c := range []lazy.Change{
 			{To: lazy.Idle}, {To: lazy.Idle}, {To: lazy.Connected},
 			{From: lazy.Idle, To: lazy.Connecting}, {From: lazy.Connected},
 		} {
-			counts.add(c)
+			d.tally.add(c)
 		}
 		sent := make(chan string, 10)
 		expect := func(want ...string) {
@@ -56,7 +56,7 @@ func TestNotify(t *testing.T) {
 			}
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		go keepNotifying(ctx, m, &counts, 30*time.Second, func(state string) { sent <- state })
+		go keepNotifying(ctx, d.summary, 30*time.Second, func(state string) { sent <- state })
 		const alive = "WATCHDOG=1\nSTATUS=1 idle, 1 connecting, 0 connected"
 		expect("READY=1")
 		time.Sleep(firstStatus)

@@ -58,25 +58,27 @@ func (p *policy) source(peer lazy.Key) endpoint.Source {
 	return endpoint.Source{Interface: p.options.Interface, Name: own.Name, Endpoint: own.Endpoint, Hook: own.Hook}
 }
 
-// excluded are the peers that never sleep, by the options. A whole public key
-// may be that of a peer to come.
-func (p *policy) excluded(known map[lazy.Key]wg.Peer) (map[lazy.Key]bool, error) {
-	excluded := make(map[lazy.Key]bool)
-	for key, peer := range p.peers {
-		if peer.Excluded {
-			excluded[key] = true
-		}
-	}
+// excludedNames are the names of peers that never sleep, with whom they mean: if
+// nobody, then whom they meant before. A whole public key may be that of a peer to
+// come. The error is about the first name that means nobody at all.
+func (p *policy) excludedNames(known map[lazy.Key]wg.Peer, before map[string]lazy.Key) (map[string]lazy.Key, error) {
+	names := make(map[string]lazy.Key)
+	var failure error
 	for _, name := range p.options.Exclude {
 		key, err := lazy.ParseKey(name)
 		if err != nil {
-			if key, err = p.resolve(known, name); err != nil {
-				return nil, fmt.Errorf("exclude: %w: wg show %s lists the peers", err, p.options.Interface)
+			key, err = p.resolve(known, name)
+			if meant, ok := before[name]; ok && err != nil {
+				key, err = meant, nil
 			}
 		}
-		excluded[key] = true
+		if err == nil {
+			names[name] = key
+		} else if failure == nil {
+			failure = fmt.Errorf("exclude: %w: wg show %s lists the peers", err, p.options.Interface)
+		}
 	}
-	return excluded, nil
+	return names, failure
 }
 
 // finder finds peers by the policy of the moment. It is a wg.Finder.

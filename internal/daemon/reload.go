@@ -6,15 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"os/signal"
 	"reflect"
-	"slices"
 	"syscall"
-
-	"github.com/lazybpf/lazybpf/internal/wg"
-	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
 // errFixed: an option that the daemon was started with cannot be another now.
@@ -51,62 +46,45 @@ func (d *Daemon) Reload() error {
 	return nil
 }
 
-// apply brings detector, manager and connector from the policy of now to
-// another. The caller holds d.applying.
+// apply goes over to a policy. The caller holds d.applying.
 func (d *Daemon) apply(p *policy) error {
-	configured, err := p.excluded(d.known)
+	if s, _ := d.now(); s != nil {
+		return s.apply(p)
+	}
+	d.policy.Store(p) // for the next session
+	d.named, _ = p.excludedNames(nil, nil)
+	return nil
+}
+
+// apply brings detector, manager and connector from the policy of now to
+// another.
+func (s *session) apply(p *policy) error {
+	names, err := p.excludedNames(s.known, nil)
 	if err != nil {
 		return err
 	}
-	if err := d.manager.SetOptions(managing(p.options)); err != nil {
+	if err := s.manager.SetOptions(managing(p.options)); err != nil {
 		return err
 	}
-	if err := d.detector.SetInterfaceRules(p.options.Policy.Rules); err != nil {
+	if err := s.detector.SetInterfaceRules(p.options.Policy.Rules); err != nil {
 		return err
 	}
-	before := d.policy.Swap(p)
-	for _, peer := range d.known {
+	before := s.d.policy.Swap(p)
+	for _, peer := range s.known {
 		if now := p.managed(peer); !reflect.DeepEqual(now, before.managed(peer)) {
-			if err := d.manager.UpdatePeer(now); err != nil {
+			if err := s.manager.UpdatePeer(now); err != nil {
 				return err
 			}
 		}
 		keepalive := p.peers[peer.Key].Keepalive
 		if !reflect.DeepEqual(keepalive, before.peers[peer.Key].Keepalive) {
-			if err := d.connector.SetKeepalive(peer.Key, keepalive); err != nil {
+			if err := s.connector.SetKeepalive(peer.Key, keepalive); err != nil {
 				return err
 			}
 		}
 	}
-	return d.exclude(configured)
-}
-
-// excludeAtStart makes the exclude list, before the manager has any peers.
-func (d *Daemon) excludeAtStart(peers []wg.Peer) error {
-	known := make(map[lazy.Key]wg.Peer, len(peers))
-	for _, p := range peers {
-		known[p.Key] = p
-	}
-	configured, err := d.policy.Load().excluded(known)
-	if err != nil {
-		return err
-	}
-	return d.exclude(configured)
-}
-
-// exclude makes these peers permanent, but for what was said by hand.
-func (d *Daemon) exclude(configured map[lazy.Key]bool) error {
-	d.configured = configured
-	list := maps.Clone(configured)
-	for key, excluded := range d.byHand {
-		if excluded {
-			list[key] = true
-		} else {
-			delete(list, key)
-		}
-	}
-	_, err := d.manager.SetExcluded(slices.Collect(maps.Keys(list)))
-	return err
+	s.d.named = names
+	return s.exclude()
 }
 
 // reloadOnSignal reloads at each SIGHUP until ctx is done.

@@ -119,15 +119,43 @@ func TestBug06AddressExcludesItsPeer(t *testing.T) {
 	for address, want := range map[string]lazy.Key{
 		"10.9.200.1": router, "10.9.0.0": router, "fd09::7": router, "10.0.0.2": host,
 	} {
-		excluded, err := newPolicy(Options{Exclude: []string{address}}).excluded(peers)
-		if err != nil || len(excluded) != 1 || !excluded[want] {
+		excluded, err := newPolicy(Options{Exclude: []string{address}}).excludedNames(peers, nil)
+		if err != nil || len(excluded) != 1 || excluded[address] != want {
 			t.Errorf("%s excludes %v, %v; want %s", address, excluded, err, want)
 		}
 	}
 	// What names nobody is said, not ignored.
 	for _, name := range []string{"10.0.0.3", "10.9.0.0/16", "10.0.0.2/32"} {
-		if excluded, err := newPolicy(Options{Exclude: []string{name}}).excluded(peers); err == nil {
+		if excluded, err := newPolicy(Options{Exclude: []string{name}}).excludedNames(peers, nil); err == nil {
 			t.Errorf("%s is accepted, and excludes %v", name, excluded)
+		}
+	}
+}
+
+// TestExcludedNames has the peers of an interface replaced, and with them whom a name means.
+func TestExcludedNames(t *testing.T) {
+	first, second := keyOf("Frst"), keyOf("Scnd")
+	p := newPolicy(Options{Exclude: []string{"10.0.0.1", far.String()}})
+	var names map[string]lazy.Key
+	for _, step := range []struct {
+		peers map[lazy.Key]string
+		want  lazy.Key
+		fails bool
+	}{
+		{map[lazy.Key]string{}, lazy.Key{}, true},
+		{map[lazy.Key]string{first: "10.0.0.1/32"}, first, false},
+		{map[lazy.Key]string{first: "10.0.0.3/32"}, first, false}, // for want of another
+		{map[lazy.Key]string{first: "10.0.0.3/32", second: "10.0.0.0/24"}, second, false},
+		{map[lazy.Key]string{}, second, false},
+		{map[lazy.Key]string{first: "10.0.0.1/32", second: "10.0.0.0/24"}, first, false},
+	} {
+		var err error
+		names, err = p.excludedNames(peersOf(t, step.peers), names)
+		if names["10.0.0.1"] != step.want || (err != nil) != step.fails {
+			t.Errorf("with %v: it means %s, %v; want %s", step.peers, names["10.0.0.1"], err, step.want)
+		}
+		if names[far.String()] != far {
+			t.Errorf("with %v: a key means %s", step.peers, names[far.String()])
 		}
 	}
 }

@@ -146,7 +146,7 @@ func TestWakeOfOneThatGoes(t *testing.T) {
 		woken <- results
 	}()
 	expectState(t, d, far, control.StateConnecting)
-	if err := d.removePeers([]lazy.Key{far}); err != nil {
+	if err := sessionOf(t, d).removePeers([]lazy.Key{far}); err != nil {
 		t.Fatal(err)
 	}
 	if r := (<-woken)[0]; r.State != "" || r.Error != "it was removed from the interface" {

@@ -35,7 +35,7 @@ func start(ctx context.Context, options daemon.Options) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := daemon.New(options)
+	d, err := daemon.New(ctx, options)
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,7 @@ func carryOut(encoded string) error {
 	}
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	d, err := daemon.New(daemon.Options{
+	d, err := daemon.New(context.Background(), daemon.Options{
 		Interface: o.Interface, Wake: o.Wake, Control: o.Control, BPFFS: o.BPFFS, Log: log,
 	})
 	if err != nil {

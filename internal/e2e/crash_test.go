@@ -131,7 +131,7 @@ func TestStartAfterACrash(t *testing.T) {
 
 	wrong := options
 	wrong.Exclude = []string{"no such peer"}
-	if _, err := daemon.New(wrong); err == nil {
+	if _, err := daemon.New(t.Context(), wrong); err == nil {
 		t.Fatal("a daemon runs that excludes nobody knows whom")
 	}
 

@@ -42,7 +42,7 @@ type running struct {
 // run starts a daemon and stops it when the test ends, if that has not.
 func run(t testing.TB, n *lab.Network, options daemon.Options) *running {
 	t.Helper()
-	d, err := daemon.New(options)
+	d, err := daemon.New(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}

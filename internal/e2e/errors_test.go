@@ -59,7 +59,7 @@ func TestWrongInterface(t *testing.T) {
 	} {
 		options := onHere(t, n)
 		options.Interface = name
-		_, err := daemon.New(options)
+		_, err := daemon.New(t.Context(), options)
 		if err == nil {
 			t.Errorf("a daemon runs on %s", name)
 			continue
@@ -81,7 +81,7 @@ func TestSecondDaemon(t *testing.T) {
 	elsewhere := r.options
 	elsewhere.Control = filepath.Join(t.TempDir(), "other.sock")
 	for _, options := range []daemon.Options{r.options, elsewhere} {
-		_, err := daemon.New(options)
+		_, err := daemon.New(t.Context(), options)
 		if err == nil {
 			t.Fatal("two daemons run")
 		}
@@ -104,7 +104,7 @@ func TestSocketOfAnotherDaemon(t *testing.T) {
 	before := traces(t, r.options)
 	options := onHere(t, second)
 	options.Control = r.options.Control
-	_, err := daemon.New(options)
+	_, err := daemon.New(t.Context(), options)
 	if err == nil {
 		t.Fatal("two daemons have the same socket")
 	}
@@ -131,7 +131,7 @@ func TestUnusableSocket(t *testing.T) {
 	} {
 		options := onHere(t, n)
 		options.Control = path
-		_, err := daemon.New(options)
+		_, err := daemon.New(t.Context(), options)
 		if err == nil {
 			t.Errorf("a daemon listens on %s", path)
 			continue

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/lazybpf/lazybpf/internal/wg"
+)
+
+// WireGuard tells nobody that its peers were changed, so the device is read
+// again and again: every followInterval, less often if that takes so long
+// that it would keep the machine busy.
+const (
+	followInterval = 3 * time.Second
+	followShare    = 50 // a reading takes at most 1/50 of the time
+)
+
+// linkSettle is how long after a change of network interfaces we look: who
+// changes them seldom does one thing alone. wg-quick adds an interface, gives it
+// its peers, and then brings it up.
+const linkSettle = 100 * time.Millisecond
+
+// watcher follows the interface: its peers, and whether it is there at all. Of
+// that the kernel tells; what it has not told is noticed by the next reading.
+type watcher struct {
+	*Daemon
+	due time.Time // when the device is read next
+
+	failure string // why there was no session, the last time that one was begun
+	told    bool   // of failure
+}
+
+// watch follows the interface until ctx is done.
+func (d *Daemon) watch(ctx context.Context) error {
+	w := watcher{Daemon: d, due: time.Now().Add(followInterval)}
+	for {
+		wait := time.After(time.Until(w.due))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.links.changed:
+			wait = time.After(linkSettle)
+		case <-wait:
+			wait = nil
+		}
+		if wait != nil {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-wait:
+			}
+		}
+		w.look(ctx)
+	}
+}
+
+// look ends the session of an interface that is gone, begins one with an
+// interface that is there, or reads the device if that is due.
+func (w *watcher) look(ctx context.Context) {
+	begin := time.Now()
+	s, _ := w.now()
+	if s != nil && !s.isThere() {
+		w.leave(s)
+		s = nil
+	}
+	switch {
+	case s == nil:
+		w.adopt(ctx)
+	case begin.Before(w.due):
+		return
+	default:
+		w.read(ctx, s)
+	}
+	w.due = time.Now().Add(max(followInterval, followShare*time.Since(begin)))
+}
+
+func (w *watcher) read(ctx context.Context, s *session) {
+	switch err := s.read(ctx); {
+	case err == nil, ctx.Err() != nil:
+	case errors.Is(err, wg.ErrNoDevice):
+		w.leave(s)
+	default:
+		w.log.WithError(err).Warn("cannot follow the interface, trying again")
+	}
+}
+
+// leave ends the session of an interface that is gone.
+func (w *watcher) leave(s *session) {
+	w.log.Warn("interface is gone: waiting until it is there again")
+	w.applying.Lock()
+	defer w.applying.Unlock()
+	w.retire(s)
+	s.abandon()
+}
+
+// adopt begins a session with an interface that is there again. What stands in
+// its way is logged once, when it does so for the second time: the control socket of
+// a wireguard-go comes after its interface.
+func (w *watcher) adopt(ctx context.Context) {
+	w.applying.Lock()
+	defer w.applying.Unlock()
+	s, err := w.begin(ctx, nil)
+	switch {
+	case err == nil:
+		w.failure = ""
+		w.log.WithFields(s.fields()).Info("interface is there again")
+	case ctx.Err() != nil, errors.Is(err, wg.ErrNoDevice):
+	default:
+		err = explain(w.options.Interface, err)
+		again := err.Error() == w.failure
+		if again && !w.told {
+			w.log.WithError(err).Warn("cannot manage the interface, trying again")
+		}
+		w.failure, w.told = err.Error(), again
+	}
+}
