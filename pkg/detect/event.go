@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 	"unsafe"
 
@@ -104,6 +105,9 @@ func (d *Detector) readEvents(ring *ringbuf.Reader) {
 		case <-d.closing:
 			return
 		}
+		// Whoever has taken it runs now and here. Else it would wait for another
+		// thread to wake, as this one goes to sleep in the kernel.
+		runtime.Gosched()
 	}
 }
 
