@@ -24,7 +24,7 @@ C_FILES = $(wildcard bpf/*.c bpf/*.h)
 GENERATED = '*_bpfe[lb].*'
 BENCHMARKED = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r dirname | sort -u)
 
-.PHONY: help build deb demo test bench test-vm test-deb vm-shell screenshots generate check-generated format lint install clean
+.PHONY: help build deb demo test bench bench-smoke test-vm test-deb vm-shell screenshots generate check-generated format lint install clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -57,10 +57,13 @@ test: ## vet, all tests, every benchmark once (as root)
 	go vet ./...
 	@test -n "$(RACE)" || echo 'without the race detector: it needs cgo and a working C compiler'
 	$(if $(RACE),CGO_ENABLED=1 )go test -count=1 $(RACE) ./...
-	go test -count=1 -run '^$$' -bench . -benchtime 1x $(or $(BENCHMARKED),./...)
+	@$(MAKE) --no-print-directory bench-smoke
 
-bench: ## the benchmarks in full; BENCH=regexp picks some (as root)
-	@go test -count=1 -run '^$$' -bench '$(BENCH)' -benchmem $(or $(BENCHMARKED),./...)
+bench: ## the benchmarks in full, writes docs/benchmarks.md; BENCH=regexp runs some and writes nothing (as root)
+	BENCH='$(BENCH)' bench/run $(BENCHMARKED)
+
+bench-smoke: ## every benchmark once, with few peers (as root)
+	go test -count=1 -short -run '^$$' -bench . -benchtime 1x $(BENCHMARKED)
 
 test-vm: ## all tests in VMs with kernel WireGuard; KERNEL=5.10, 6.1, 6.12 or newest: in one
 	hack/vm/run test $(KERNEL)
