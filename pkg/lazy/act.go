@@ -52,10 +52,10 @@ func (m *Manager) step(p *peer, in input, wake Wake) {
 	case rearm:
 		m.arm(p, now)
 	case await:
-		p.lost, p.since = true, now
+		p.lost, p.stir().since = true, now
 		m.watch(p)
 	case resume:
-		p.lost, p.since = false, now
+		p.lost, p.stir().since = false, now
 		m.watch(p)
 	case evict:
 		m.evict(p, now)
@@ -120,6 +120,7 @@ func (m *Manager) open(p *peer, wake Wake) {
 		p.evicted = false // it never came to that
 	}
 	p.backingOff = false
+	p.stir()
 	p.wake, p.received = &wake, m.activity(p).RxPackets
 	p.urgent = wake.Reason == ReasonRequest
 	m.want(p, callOpen)
@@ -127,6 +128,7 @@ func (m *Manager) open(p *peer, wake Wake) {
 
 // settle notes that a peer has become connected, and watches it.
 func (m *Manager) settle(p *peer, now time.Time) {
+	p.stir()
 	p.since, p.failures, p.backingOff, p.lastError = now, 0, false, nil
 	p.wakes++
 	p.wake.Took = now.Sub(p.wake.Time)
@@ -201,7 +203,7 @@ const (
 // from it sooner than from silence that there is nobody.
 func (m *Manager) giveUp(p *peer, now time.Time) {
 	_ = m.detector.Discard(p.id)
-	p.failures++
+	p.stir().failures++
 	p.backingOff = true
 	m.deadlines.set(p, now.Add(backOff(p.failures)))
 }

@@ -95,6 +95,7 @@ func (m *Manager) proceed(p *peer) {
 	if p.next == noCall || p.turn != nil || m.calls.running[p.Key] != nil {
 		return
 	}
+	p.stir()
 	switch {
 	case p.next != callOpen:
 		p.turns = &m.calls.rest
@@ -257,10 +258,10 @@ func (m *Manager) conclude(p *peer, r result, abandoned bool) {
 		p.evicted = false
 		m.step(p, opened, Wake{})
 	case r.job.call == callOpen && !abandoned:
-		p.lastError = r.err
+		p.stir().lastError = r.err
 		m.step(p, openFailed, Wake{})
 	case r.job.call != callOpen:
-		p.lastError = r.err
+		p.stir().lastError = r.err
 		if r.job.call == callEvict && !r.overdue {
 			m.evictReturned(p, r)
 		}

@@ -48,25 +48,43 @@ type peer struct {
 	id         detect.ID
 	state      State
 	permanent  bool
-	backingOff bool      // idle after an Open that failed
-	lost       bool      // connecting once more after its connection broke
-	evicted    bool      // off the device, or about to be
-	holding    bool      // idle, and armed so that its packets are held
-	armedAt    time.Time // events of before are not of this dormancy
-	since      time.Time // when it became connected, or its connection broke
-	failures   int       // Opens that failed in a row
-	wakes      uint64
-	wake       *Wake  // the last one, nil if there was none
-	received   uint64 // packets from the peer by then
-	lastError  error
+	backingOff bool // idle after an Open that failed
+	lost       bool // connecting once more after its connection broke
+	evicted    bool // off the device, or about to be
+	holding    bool // idle, and armed so that its packets are held
+	next       call // waits for another call to return, or for its turn
+	urgent     bool // next is an Open that somebody has asked for
 
-	next   call          // waits for another call to return, or for its turn
-	urgent bool          // next is an Open that somebody has asked for
-	turn   *list.Element // in turns, nil if it waits in none
-	turns  *list.List
+	armedAt time.Time // events of before are not of this dormancy
+	due     time.Time // its deadline, zero if it has none
+	index   int       // in the deadlines, -1 if it has none
 
-	due   time.Time // its deadline, zero if it has none
-	index int       // in the deadlines, -1 if it has none
+	// Read, it is always there. Who writes to it calls stir first.
+	*past
+}
+
+// past is what only a peer has for which something was done: most never wake.
+type past struct {
+	since     time.Time // when it became connected, or its connection broke
+	failures  int       // Opens that failed in a row
+	wakes     uint64
+	wake      *Wake  // the last one, nil if there was none
+	received  uint64 // packets from the peer by then
+	lastError error
+
+	turn  *list.Element // in turns, nil if it waits in none
+	turns *list.List
+}
+
+// noPast is that of all peers that have none, and stays as it is.
+var noPast past
+
+// stir gives the peer a past of its own.
+func (p *peer) stir() *past {
+	if p.past == &noPast {
+		p.past = new(past)
+	}
+	return p.past
 }
 
 // watched says whether the peer is parked after a while, unless it is permanent.

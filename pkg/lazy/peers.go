@@ -42,7 +42,7 @@ func (m *Manager) AddActivePeers(configs ...Peer) error {
 				return err
 			}
 			p.state, p.permanent = Connected, m.excluded[p.Key]
-			p.since = time.Now()
+			p.stir().since = time.Now()
 			p.wake = &Wake{Reason: ReasonStart, Time: p.since}
 			m.watch(p)
 			m.publish(p, 0, *p.wake, nil)
@@ -69,7 +69,7 @@ func (m *Manager) add(config Peer) (*peer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("peer %s: %w", config.Key, err)
 	}
-	p := &peer{Peer: config.clone(), id: id, index: -1}
+	p := &peer{Peer: config.clone(), id: id, index: -1, past: &noPast}
 	m.peers[p.Key], m.byID[id] = p, p
 	m.groups.join(p)
 	return p, nil
@@ -141,7 +141,7 @@ func (m *Manager) RemovePeer(key Key) error {
 // nobody asks for. Error: ErrUnknownPeer.
 func (m *Manager) ActivatePeer(key Key) error {
 	return m.with(key, func(p *peer) error {
-		p.failures = 0
+		p.stir().failures = 0
 		if p.next == callOpen && !p.urgent {
 			p.urgent = true
 			m.want(p, callOpen)
@@ -230,7 +230,7 @@ func (m *Manager) SetExcluded(keys []Key) (added []Key, err error) {
 		for key := range before {
 			if p := m.peers[key]; p != nil && !list[key] {
 				p.permanent = false
-				p.since = time.Now()
+				p.stir().since = time.Now()
 				m.step(p, include, Wake{})
 			}
 		}
