@@ -32,7 +32,9 @@ func (r *results) plot(dir string) error {
 	growing := func(name, prefix, suffix, unit string) curve {
 		c := curve{name: name}
 		for _, p := range r.growth(prefix, suffix, unit) {
-			c.points = append(c.points, plotter.XY{X: p.peers, Y: p.value})
+			if p.value > 0 { // less is noise, in a run with few peers
+				c.points = append(c.points, plotter.XY{X: p.peers, Y: p.value})
+			}
 		}
 		return c
 	}
@@ -88,13 +90,17 @@ func draws(path, x, y, logarithmic string, curves ...curve) error {
 		p.Add(line, dots)
 		p.Legend.Add(c.name, line, dots)
 	}
+	least := lowest(curves)
+	if math.IsInf(least, 1) {
+		return nil // none of it was measured
+	}
 	p.Y.Max *= 1.3 // room for the legend
 	for _, axis := range logarithmic {
 		if axis == 'x' {
 			p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, powers{}
 		} else {
 			p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, powers{}
-			p.Y.Min, p.Y.Max = math.Pow(10, math.Floor(math.Log10(lowest(curves)))), p.Y.Max*10
+			p.Y.Min, p.Y.Max = math.Pow(10, math.Floor(math.Log10(least))), p.Y.Max*10
 		}
 	}
 	return p.Save(16*vg.Centimeter, 9*vg.Centimeter, path)
@@ -110,11 +116,11 @@ func lowest(curves []curve) float64 {
 	return least
 }
 
-// powers marks the powers of ten.
+// powers marks the powers of ten that figures here can have.
 type powers struct{}
 
 func (powers) Ticks(low, high float64) (ticks []plot.Tick) {
-	for e := math.Floor(math.Log10(low)); e <= math.Ceil(math.Log10(high)); e++ {
+	for e := -3.0; e <= 9; e++ {
 		if at := math.Pow(10, e); at >= low && at <= high {
 			ticks = append(ticks, plot.Tick{Value: at, Label: fmt.Sprintf("%.12g", at)})
 		}
