@@ -3,6 +3,7 @@
 package detect
 
 import (
+	"net/netip"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -12,61 +13,79 @@ import (
 )
 
 // TestGrow adds peers one by one to tables that begin small, while packets go
-// to and come from peers, those that are yet to be added among them. Each
-// packet counts once.
+// to and come from peers, those that are yet to be added among them. No packet
+// is lost to the count: it has passed, or it was held and then sent or dropped, or
+// it was nobody's.
 func TestGrow(t *testing.T) {
 	const (
-		peers = 20_000
+		peers = 100_000
 		quiet = 50 // the first ones, to which nobody talks
+		held  = 50 // the next ones, whose packets are held
 		woken = 50 // the next ones, armed, and then woken by what is sent
 		pins  = "/sys/fs/bpf/grow"
 	)
+	address := func(n int) netip.AddrPort {
+		if n%2 == 0 {
+			return peer4(2 + n/2)
+		}
+		return peer6(2 + n/2)
+	}
 	w := newTunnel(t, Options{})
 	if err := w.d.Pin(pins); err != nil {
 		t.Fatal(err)
 	}
 	ids := make([]ID, 0, peers)
-	for n := range quiet + woken {
-		ids = append(ids, w.d.mustAdd(single(peer4(2+n))))
-		w.d.mustArm(ids[n], n%2 == 0 && n < quiet)
+	for n := range quiet + held + woken {
+		ids = append(ids, w.d.mustAdd(single(address(n))))
+		w.d.mustArm(ids[n], n < quiet && n%2 == 0 || n >= quiet && n < quiet+held)
 	}
 
-	// Talk to one after the other, but not to the quiet ones.
+	// Talk to one after the other, but not to the quiet ones; and those whose
+	// packets are held do not answer.
 	var packets atomic.Uint64
 	var stop atomic.Bool
 	var talkers sync.WaitGroup
-	talk := func(packet func(n int)) {
+	talk := func(first int, packet func(n int)) {
 		talkers.Go(func() {
-			for n := quiet; !stop.Load(); n = max(quiet, (n+1)%peers) {
+			for n := first; !stop.Load(); n = max(first, (n+1)%peers) {
 				packet(n)
 				packets.Add(1)
 			}
 		})
 	}
-	talk(func(n int) { w.send(peer4(2+n), "to the peer") })
-	talk(func(n int) { w.dev.answer(peer4(2+n), "from the peer") })
+	talk(quiet, func(n int) { w.send(address(n), "to the peer") })
+	talk(quiet+held, func(n int) { w.dev.answer(address(n), "from the peer") })
 
 	for n := len(ids); n < peers; n++ {
-		ids = append(ids, w.d.mustAdd(single(peer4(2+n))))
+		ids = append(ids, w.d.mustAdd(single(address(n))))
 	}
 	stop.Store(true)
 	talkers.Wait()
 
-	counted := w.d.mustStats().Unrouted
+	var passed, waited uint64
 	for _, id := range ids {
 		a := w.d.mustActivity(id)
-		counted += a.TxPackets + a.RxPackets
+		passed += a.TxPackets + a.RxPackets
+		waited += a.Held
 	}
-	if counted != packets.Load() {
-		t.Errorf("counted %d packets of %d", counted, packets.Load())
+	unrouted := w.d.mustStats().Unrouted
+	t.Logf("%d packets: %d passed, %d held, %d before their peer was there", packets.Load(), passed, waited, unrouted)
+	if passed+waited+unrouted != packets.Load() {
+		t.Errorf("%d of %d packets were not seen", packets.Load()-passed-waited-unrouted, packets.Load())
 	}
-	t.Logf("%d packets, %d of them before their peer was there", counted, w.d.mustStats().Unrouted)
+	for n, id := range ids[quiet : quiet+held] {
+		w.d.mustOpen(id)
+		a := w.d.mustActivity(id)
+		if a.Held == 0 || a.Held != a.Replayed+a.Dropped || a.TxPackets != a.Replayed {
+			t.Errorf("peer %d: %+v", quiet+n, a)
+		}
+	}
 
 	raised := make(map[ID]int)
 	for _, event := range w.d.raised() {
 		raised[event.ID]++
 	}
-	for n, id := range ids[:quiet+woken] {
+	for n, id := range ids[:quiet+held+woken] {
 		if n >= quiet && raised[id] == 0 || n < quiet && raised[id] > 0 {
 			t.Errorf("peer %d has raised %d events", n, raised[id])
 		}
@@ -79,7 +98,7 @@ func TestGrow(t *testing.T) {
 		if got := w.d.gate(id); got != want {
 			t.Errorf("peer %d was armed as %d and is %d", n, want, got)
 		}
-		w.send(peer4(2+n), "wakes")
+		w.send(address(n), "wakes")
 	}
 	if events := w.d.raised(); len(events) != quiet {
 		t.Errorf("%d events of %d peers", len(events), quiet)
