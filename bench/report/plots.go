@@ -3,16 +3,20 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"image/color"
 	"math"
+	"os"
 	"path/filepath"
 
 	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgsvg"
 )
 
 // curve is a line of a plot with its name.
@@ -27,8 +31,12 @@ var colours = []color.Color{
 	color.RGBA{0xcc, 0x79, 0xa7, 0xff}, color.RGBA{0x56, 0xb4, 0xe9, 0xff}, color.RGBA{0xe6, 0x9f, 0x00, 0xff},
 }
 
+// percent is the axis of a distribution.
+const percent = "% not slower"
+
 // plot draws what grows, and how long waking takes, into SVG files.
 func (r *results) plot(dir string) error {
+	plot.DefaultFont = font.Font{Typeface: "Liberation", Variant: "Sans"}
 	growing := func(name, prefix, suffix, unit string) curve {
 		c := curve{name: name}
 		for _, p := range r.growth(prefix, suffix, unit) {
@@ -46,7 +54,7 @@ func (r *results) plot(dir string) error {
 		return c
 	}
 	return cmp.Or(
-		draws(filepath.Join(dir, "bench-packet.svg"), "peers", "ns per packet, net of an empty program", "x",
+		draws(filepath.Join(dir, "bench-packet.svg"), "peers", "ns per packet", "x",
 			growing("egress", "detect.Packet", "/egress", "net-ns/packet"),
 			growing("ingress", "detect.Packet", "/ingress", "net-ns/packet"),
 		),
@@ -59,7 +67,7 @@ func (r *results) plot(dir string) error {
 			growing("lazybpf", "bench.Arm/detector", "", "ns/peer"),
 			growing("usual design", "bench.Arm/listeners", "", "ns/peer"),
 		),
-		draws(filepath.Join(dir, "bench-wake.svg"), "µs", "% not slower", "x",
+		draws(filepath.Join(dir, "bench-wake.svg"), "µs", percent, "x",
 			spread("a thread woken by a pipe", "bench.Event", "thread-", "-µs", 1),
 			spread("packet to manager", "bench.Event", "", "-µs", 1),
 			spread("first round trip, plain", "e2e.FirstRoundTrip", "plain-", "-ms", 1000),
@@ -74,7 +82,7 @@ func (r *results) plot(dir string) error {
 func draws(path, x, y, logarithmic string, curves ...curve) error {
 	p := plot.New()
 	p.X.Label.Text, p.Y.Label.Text = x, y
-	p.Legend.Top = true
+	p.Legend.Top, p.Legend.Left, p.Legend.Padding = true, true, vg.Millimeter
 	p.Add(plotter.NewGrid())
 	p.Y.Min = 0
 	for i, c := range curves {
@@ -94,16 +102,33 @@ func draws(path, x, y, logarithmic string, curves ...curve) error {
 	if math.IsInf(least, 1) {
 		return nil // none of it was measured
 	}
-	p.Y.Max *= 1.3 // room for the legend
+	p.Y.Max *= 1 + 0.12*float64(len(curves)) // room for the legend
+	if y == percent {
+		p.Y.Tick.Marker = plot.ConstantTicks{
+			{Value: 0, Label: "0"}, {Value: 25, Label: "25"}, {Value: 50, Label: "50"}, {Value: 75, Label: "75"}, {Value: 100, Label: "100"},
+		}
+	}
 	for _, axis := range logarithmic {
 		if axis == 'x' {
 			p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, powers{}
+			if p.X.Min == p.X.Max { // or it would begin at 0
+				p.X.Min, p.X.Max = p.X.Min/10, p.X.Max*10
+			}
 		} else {
 			p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, powers{}
 			p.Y.Min, p.Y.Max = math.Pow(10, math.Floor(math.Log10(least))), p.Y.Max*10
 		}
 	}
-	return p.Save(16*vg.Centimeter, 9*vg.Centimeter, path)
+	canvas := vgsvg.New(18*vg.Centimeter, 10*vg.Centimeter)
+	const margin = vg.Centimeter
+	p.Draw(draw.Crop(draw.New(canvas), margin/4, -margin, margin/4, -margin/2))
+	var text bytes.Buffer
+	if _, err := canvas.WriteTo(&text); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	// Not every machine has the font by which gonum measures.
+	svg := bytes.ReplaceAll(text.Bytes(), []byte("Liberation Sans"), []byte("Liberation Sans,Arial,sans-serif"))
+	return os.WriteFile(path, svg, 0o644)
 }
 
 func lowest(curves []curve) float64 {
