@@ -83,7 +83,7 @@ func serve(o order) error {
 	log := logrus.New()
 	log.SetOutput(io.Discard)
 	begin, cpu = time.Now(), cpuNow()
-	d, err := daemon.New(daemon.Options{
+	d, err := daemon.New(context.Background(), daemon.Options{
 		Interface: o.Interface, Wake: o.Wake, Control: control.Path(o.Interface), Log: log,
 	})
 	if err != nil {
