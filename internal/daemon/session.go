@@ -72,6 +72,8 @@ func (s *session) open() (peers []wg.Peer, err error) {
 	}
 	s.detector, err = detect.New(detect.Options{
 		Interface: iface, Peers: len(peers), Rules: policy.options.Policy.Rules,
+		// What is held waits as long as its peer may be opened.
+		Hold: detect.Hold{Timeout: max(policy.options.OpenTimeout, lazy.DefaultOpenTimeout)},
 	})
 	if err != nil {
 		return nil, err
