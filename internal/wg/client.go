@@ -25,15 +25,16 @@ type client interface {
 type boundClient struct {
 	client
 	links *netlink.Handle
-	index int // of the interface; the kernel gives it to no other
+	index int    // of the interface; the kernel gives it to no other
+	kind  string // see Device.Kind
 }
 
 // newClient binds a client to an interface of the calling thread's network
 // namespace. Error: os.ErrNotExist.
-func newClient(name string) (client, error) {
+func newClient(name string) (boundClient, error) {
 	links, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
-		return nil, err
+		return boundClient{}, err
 	}
 	link, err := links.LinkByName(name)
 	if missing := (netlink.LinkNotFoundError{}); errors.As(err, &missing) {
@@ -41,14 +42,18 @@ func newClient(name string) (client, error) {
 	}
 	if err != nil {
 		links.Close()
-		return nil, err
+		return boundClient{}, err
 	}
 	c, err := wgctrl.New()
 	if err != nil {
 		links.Close()
-		return nil, err
+		return boundClient{}, err
 	}
-	return boundClient{c, links, link.Attrs().Index}, nil
+	kind := wgtypes.Userspace
+	if _, ok := link.(*netlink.Wireguard); ok {
+		kind = wgtypes.LinuxKernel
+	}
+	return boundClient{c, links, link.Attrs().Index, kind.String()}, nil
 }
 
 func (c boundClient) Device(name string) (*wgtypes.Device, error) {

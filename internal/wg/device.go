@@ -78,15 +78,15 @@ func Open(name string) (*Device, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", name, explain(err)), read.Close())
 	}
-	d := &Device{name: name, read: read, write: write}
-	device, err := read.Device(name)
-	if err != nil {
+	d := &Device{name: name, kind: read.kind, read: read, write: write}
+	// To change nothing shows whether it is a WireGuard device, however many
+	// peers it has: reading them takes long.
+	if err := write.ConfigureDevice(name, wgtypes.Config{}); err != nil {
 		if err = explain(err); errors.Is(err, ErrNoDevice) {
 			err = ErrNotWireGuard
 		}
 		return nil, errors.Join(fmt.Errorf("%s: %w", name, err), d.Close())
 	}
-	d.kind = device.Type.String()
 	return d, nil
 }
 
