@@ -14,6 +14,7 @@ type row struct {
 	atLeast  bool // else at most
 	format   string
 	measured figure
+	over     figure // what measured is divided by; its pattern is empty if by nothing
 	usual    figure // what the usual design takes; its pattern is empty where there is none
 	limit    []figure
 }
@@ -29,6 +30,16 @@ func (f figure) of(r *results) (float64, bool) {
 	value, ok := r.highest(f.pattern, f.unit)
 	if f.scale != 0 {
 		value *= f.scale
+	}
+	return value, ok
+}
+
+// value is what was measured.
+func (row row) value(r *results) (float64, bool) {
+	value, ok := row.measured.of(r)
+	if row.over.pattern != "" {
+		over, has := row.over.of(r)
+		value, ok = value/over, ok && has
 	}
 	return value, ok
 }
@@ -52,10 +63,12 @@ var targets = []row{
 		limit: []figure{{pattern: `detect\.Packet/peers=1/.*`, unit: "net-ns/packet", say: "one length"}},
 	},
 	{
-		what:   "random destinations over 1,000,000 peers",
-		target: 44, format: "%.1f ns", measured: figure{pattern: `detect\.PacketRandom/peers=1048576`, unit: "net-ns/packet"},
+		what:   "random destinations over 1,000,000 peers (cache-cold), against the hot figure",
+		target: 2, format: "%.1f", measured: figure{pattern: `detect\.PacketRandom/peers=1048576`, unit: "net-ns/packet"},
+		over: figure{pattern: `detect\.PacketRandom/peers=1`, unit: "net-ns/packet"},
 		limit: []figure{
-			{pattern: `detect\.PacketRandom/peers=1`, unit: "net-ns/packet", say: "the same, to one peer"},
+			{pattern: `detect\.PacketRandom/peers=1`, unit: "net-ns/packet", say: "to one peer, in ns"},
+			{pattern: `detect\.PacketRandom/peers=1048576`, unit: "net-ns/packet", say: "to random ones"},
 			{pattern: `detect\.PacketRandom/record`, unit: "net-ns/packet", say: "memory alone: an addition to a random record, found without looking for it"},
 		},
 	},
@@ -143,7 +156,7 @@ func (r *results) table() string {
 	var text strings.Builder
 	text.WriteString("| what | target | measured | usual design | usual / measured | |\n|---|---|---|---|---|---|\n")
 	for _, row := range targets {
-		measured, ok := row.measured.of(r)
+		measured, ok := row.value(r)
 		if !ok {
 			continue
 		}
@@ -172,7 +185,7 @@ func (r *results) table() string {
 func (r *results) limits() string {
 	var text strings.Builder
 	for _, row := range targets {
-		measured, ok := row.measured.of(r)
+		measured, ok := row.value(r)
 		missed := measured > row.target && row.target > 0
 		if row.atLeast {
 			missed = measured < row.target
