@@ -12,8 +12,8 @@ import (
 
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/lab"
+	"github.com/lazybpf/lazybpf/pkg/control"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
@@ -144,7 +144,7 @@ func BenchmarkStatus(b *testing.B) {
 		client := control.NewClient(control.Path(n.Here.Name))
 		for range samples {
 			begin := time.Now()
-			if err := client.CopyStatus(b.Context(), io.Discard); err != nil {
+			if err := client.CopyStatus(b.Context(), io.Discard, control.Filter{}); err != nil {
 				b.Fatal(err)
 			}
 			took = append(took, time.Since(begin))

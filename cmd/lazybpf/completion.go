@@ -15,8 +15,8 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/vishvananda/netlink"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/view"
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 func newCompletionCommand() *cobra.Command {
@@ -99,7 +99,7 @@ func peerNames(cmd *cobra.Command, iface, given []string, word string) (names []
 	ctx, cancel := context.WithTimeout(cmd.Context(), tabPatience)
 	defer cancel()
 	clients, _ := statusClients(control.Dir, iface, cmd.Flag("control").Value.String(), control.Filter{})
-	statuses, _ := askAll(ctx, clients)
+	statuses, _ := askAll(ctx, clients, control.Filter{})
 	var peers []control.Peer
 	if len(statuses) == 1 { // of several, PEER takes IFACE
 		peers = statuses[0].Peers

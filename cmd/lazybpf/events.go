@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/view"
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 func newEventsCommand() *cobra.Command {
@@ -31,7 +31,16 @@ func newEventsCommand() *cobra.Command {
 			enc := control.NewEncoder(out)
 			write = func(e control.Event) error { return enc.Encode(e) }
 		}
-		err := control.NewClient(socket(args[0], *override)).Events(ctx, write)
+		changes, err := control.NewClient(socket(args[0], *override)).Subscribe(ctx)
+		if err == nil {
+			defer changes.Close()
+		}
+		for err == nil {
+			var e control.Event
+			if e, err = changes.Next(); err == nil {
+				err = write(e)
+			}
+		}
 		if ctx.Err() != nil {
 			return nil
 		}

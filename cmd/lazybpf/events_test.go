@@ -5,7 +5,7 @@ package main
 import (
 	"testing"
 
-	"github.com/lazybpf/lazybpf/internal/control"
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 func sampleEvents() []control.Event {

@@ -11,10 +11,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/lab"
 	"github.com/lazybpf/lazybpf/internal/lab/labtest"
 	"github.com/lazybpf/lazybpf/internal/vt"
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 // endless are examples that run until they are interrupted.

@@ -13,7 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lazybpf/lazybpf/internal/control"
+	"github.com/lazybpf/lazybpf/internal/server"
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 // fakeDaemon answers with what its test gave it. Its events are sent to each client that listens.
@@ -23,23 +24,28 @@ type fakeDaemon struct {
 	peers  func(verb string, peers []string) ([]control.Result, error)
 }
 
-func (f fakeDaemon) Status(context.Context) (control.Status, error) {
+// Status knows peers by their public keys alone, and heeds no time.
+func (f fakeDaemon) Status(_ context.Context, filter control.Filter) (control.Status, error) {
 	status := f.status
-	status.Peers = slices.Clone(status.Peers)
+	status.Peers = nil
+	for _, p := range f.status.Peers {
+		if (len(filter.Kinds) == 0 || slices.Contains(filter.Kinds, p.Kind())) &&
+			(len(filter.Peers) == 0 || slices.Contains(filter.Peers, p.PublicKey)) {
+			status.Peers = append(status.Peers, p)
+		}
+	}
+	for _, name := range filter.Peers {
+		if !slices.ContainsFunc(f.status.Peers, func(p control.Peer) bool { return p.PublicKey == name }) {
+			return control.Status{}, fmt.Errorf("%w: %s", control.ErrNoPeer, name)
+		}
+	}
 	return status, nil
 }
 
-// Resolve knows peers by their public keys alone.
-func (f fakeDaemon) Resolve(_ context.Context, peers []string) ([]string, error) {
-	for _, peer := range peers {
-		if !slices.ContainsFunc(f.status.Peers, func(p control.Peer) bool { return p.PublicKey == peer }) {
-			return nil, fmt.Errorf("%w: %s", control.ErrNoPeer, peer)
-		}
+func (f fakeDaemon) Events(ctx context.Context, begin func() error, send func(control.Event) error) error {
+	if err := begin(); err != nil {
+		return err
 	}
-	return peers, nil
-}
-
-func (f fakeDaemon) Events(ctx context.Context, send func(control.Event) error) error {
 	for _, e := range f.events {
 		if err := send(e); err != nil {
 			return err
@@ -74,13 +80,13 @@ func before(d time.Duration) *time.Time { return new(clock.Add(-d)) }
 // start serves on a path until the test ends or stop is called.
 func (f fakeDaemon) start(t *testing.T, path string) (stop func()) {
 	t.Helper()
-	l, err := control.Listen(path)
+	l, err := server.Listen(path, server.Group{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- control.Serve(ctx, l, f) }()
+	go func() { ended <- (&server.Server{Backend: f}).Serve(ctx, l) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {

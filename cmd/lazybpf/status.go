@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/view"
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 const watchInterval = time.Second
@@ -71,9 +71,9 @@ Anything else, as a pipe or a file, gets all peers and columns with nothing cut;
 				return err
 			}
 			if output.value == "json" {
-				return copyAll(ctx, out, clients)
+				return copyAll(ctx, out, clients, filter)
 			}
-			statuses, err := askAll(ctx, clients)
+			statuses, err := askAll(ctx, clients, filter)
 			if len(statuses) > 0 {
 				err = errors.Join(write(view.Statuses(statuses, tableOptions(out, *all))), err)
 			}
@@ -115,17 +115,16 @@ func statusClients(dir string, args []string, override string, filter control.Fi
 	clients := make([]*control.Client, len(paths))
 	for i, path := range paths {
 		clients[i] = control.NewClient(path)
-		clients[i].Filter = filter
 	}
 	return clients, nil
 }
 
 // askAll returns the status of every daemon that answers, and the errors of those that do not.
-func askAll(ctx context.Context, clients []*control.Client) ([]control.Status, error) {
+func askAll(ctx context.Context, clients []*control.Client, filter control.Filter) ([]control.Status, error) {
 	var statuses []control.Status
 	var errs []error
 	for _, client := range clients {
-		status, err := client.Status(ctx)
+		status, err := client.Status(ctx, filter)
 		if err != nil {
 			errs = append(errs, explainPeer(err))
 			continue
@@ -136,10 +135,10 @@ func askAll(ctx context.Context, clients []*control.Client) ([]control.Status, e
 }
 
 // copyAll writes the status of every daemon that answers, one JSON object a line.
-func copyAll(ctx context.Context, w io.Writer, clients []*control.Client) error {
+func copyAll(ctx context.Context, w io.Writer, clients []*control.Client, filter control.Filter) error {
 	var errs []error
 	for _, client := range clients {
-		errs = append(errs, explainPeer(client.CopyStatus(ctx, w)))
+		errs = append(errs, explainPeer(client.CopyStatus(ctx, w, filter)))
 	}
 	return errors.Join(errs...)
 }

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/lazybpf/lazybpf/internal/control"
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 func TestStatusJSON(t *testing.T) {
@@ -73,12 +73,12 @@ func TestStatusOfAll(t *testing.T) {
 	if _, err := statusClients(dir, nil, "", control.Filter{Peers: []string{"laptop"}}); !errors.As(err, &usage) {
 		t.Errorf("a peer of any of three interfaces: %v", err)
 	}
-	statuses, err := askAll(t.Context(), clients)
+	statuses, err := askAll(t.Context(), clients, control.Filter{})
 	if !errors.Is(err, control.ErrNotRunning) || !strings.Contains(err.Error(), "wg2.sock") || len(statuses) != 2 {
 		t.Errorf("of two alive and one dead: %v, %v", statuses, err)
 	}
 	var out strings.Builder
-	if err := copyAll(t.Context(), &out, clients); !errors.Is(err, control.ErrNotRunning) {
+	if err := copyAll(t.Context(), &out, clients, control.Filter{}); !errors.Is(err, control.ErrNotRunning) {
 		t.Errorf("the dead daemon is not reported: %v", err)
 	}
 	lines := strings.Split(out.String(), "\n")

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/view"
 	"github.com/lazybpf/lazybpf/internal/vt"
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 // onTerminal runs lazybpf on a terminal of its own until the test ends.

@@ -7,9 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/top"
 	"github.com/lazybpf/lazybpf/internal/view"
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 func newTopCommand() *cobra.Command {

@@ -13,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/lab"
 	"github.com/lazybpf/lazybpf/internal/lab/labtest"
 	"github.com/lazybpf/lazybpf/internal/vt"
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 // runDaemon runs `lazybpf run` on an interface until the test ends or stop is called, and returns when it answers.
@@ -42,7 +42,7 @@ func runDaemon(t *testing.T, iface string, flags ...string) (stop func()) {
 	}
 	t.Cleanup(stop)
 	soon(t, "the daemon answers", func() bool {
-		_, err := control.NewClient(control.Path(iface)).Status(t.Context())
+		_, err := control.NewClient(control.Path(iface)).Status(t.Context(), control.Filter{})
 		return err == nil
 	})
 	return stop

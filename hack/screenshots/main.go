@@ -15,9 +15,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/lab"
 	"github.com/lazybpf/lazybpf/internal/vt"
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 func main() {
@@ -99,7 +99,7 @@ func live(lazybpf, dir string) error {
 	}()
 	client := control.NewClient(control.Path(h.iface()))
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		_, err := client.Status(h.ctx)
+		_, err := client.Status(h.ctx, control.Filter{})
 		if err == nil {
 			break
 		}

@@ -10,13 +10,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/wg"
+	"github.com/lazybpf/lazybpf/pkg/control"
 	"github.com/lazybpf/lazybpf/pkg/detect"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
-// backend answers the commands. It is a control.Backend.
+// backend answers the commands. It is a server.Backend.
 type backend struct{ *Daemon }
 
 // current is the session of now. Error: control.ErrNoInterface.
@@ -41,7 +41,7 @@ func (s *session) explain(err error) error {
 }
 
 // Status reads what the daemon has in memory, never the device.
-func (b backend) Status(ctx context.Context) (control.Status, error) {
+func (b backend) Status(ctx context.Context, filter control.Filter) (control.Status, error) {
 	policy := b.policy.Load()
 	threshold := policy.options.InactivityThreshold
 	if threshold == 0 {
@@ -54,30 +54,52 @@ func (b backend) Status(ctx context.Context) (control.Status, error) {
 		Since:               since,
 	}
 	if s == nil {
+		if len(filter.Peers) > 0 {
+			return control.Status{}, b.isGone()
+		}
 		return status, nil
+	}
+	keys, err := s.resolve(filter.Peers)
+	if err != nil {
+		return control.Status{}, err
 	}
 	peers, err := s.manager.Peers()
 	if errors.Is(err, lazy.ErrClosed) {
-		return b.Status(ctx) // that session has just ended
+		return b.Status(ctx, filter) // that session has just ended
 	}
 	if err != nil {
 		return control.Status{}, err
 	}
 	status.Attach = s.detector.Attached()
-	status.Peers = make([]control.Peer, len(peers))
-	now, known := time.Now(), s.peersNow()
 	count := make(map[string]int)
-	for i, p := range peers {
-		status.Peers[i] = describe(p, known[p.Key], policy.peers[p.Key].Name, now)
-		status.Peers[i].Evicted = s.connector.Evicted(p.Key)
+	for _, p := range peers {
 		count[kind(p)]++
 	}
 	status.Counts = control.Counts{
 		Idle: count[control.StateIdle], Connecting: count[control.StateConnecting],
 		Connected: count[control.StateConnected], Permanent: count[control.KindPermanent],
 	}
+	// To describe a peer costs more than all else here, so it comes last.
+	peers = slices.DeleteFunc(peers, func(p lazy.Status) bool {
+		return len(filter.Kinds) > 0 && !slices.Contains(filter.Kinds, kind(p)) ||
+			len(filter.Peers) > 0 && !slices.Contains(keys, p.Key) ||
+			!filter.Since.IsZero() && idleSince(p, filter.Since)
+	})
+	now, known := time.Now(), s.peersNow()
+	status.Peers = make([]control.Peer, len(peers))
+	for i, p := range peers {
+		status.Peers[i] = describe(p, known[p.Key], policy.peers[p.Key].Name, now)
+		status.Peers[i].Evicted = s.connector.Evicted(p.Key)
+	}
 	slices.SortFunc(status.Peers, func(a, b control.Peer) int { return strings.Compare(a.PublicKey, b.PublicKey) })
 	return status, nil
+}
+
+// idleSince says that a peer was idle at a time and ever since, and that not
+// even a packet has passed.
+func idleSince(p lazy.Status, since time.Time) bool {
+	return p.State == lazy.Idle && p.Activity.LastTx.Before(since) && p.Activity.LastRx.Before(since) &&
+		p.LastWake.Time.Before(since)
 }
 
 func describe(p lazy.Status, device wg.Peer, name string, now time.Time) control.Peer {
@@ -145,30 +167,16 @@ func uid(w lazy.Wake) *uint32 {
 	return &w.Event.UID
 }
 
-// Resolve says who is meant.
-func (b backend) Resolve(_ context.Context, names []string) ([]string, error) {
-	s, err := b.current()
-	if err != nil {
-		return nil, err
-	}
-	keys, err := s.resolve(names)
-	if err != nil {
-		return nil, err
-	}
-	texts := make([]string, len(keys))
-	for i, key := range keys {
-		texts[i] = key.String()
-	}
-	return texts, nil
-}
-
 // Events sends changes as they come.
-func (b backend) Events(ctx context.Context, send func(control.Event) error) error {
+func (b backend) Events(ctx context.Context, begin func() error, send func(control.Event) error) error {
 	changes, err := b.subscribe()
 	if err != nil {
 		return err
 	}
 	defer b.unsubscribe(changes)
+	if err := begin(); err != nil {
+		return err
+	}
 	return changes.each(ctx, func(c lazy.Change) error {
 		return send(control.Event{
 			Time:      c.Time,

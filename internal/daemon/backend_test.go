@@ -6,15 +6,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/lab"
 	"github.com/lazybpf/lazybpf/internal/lab/labtest"
+	"github.com/lazybpf/lazybpf/pkg/control"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
@@ -49,7 +50,7 @@ func TestStatus(t *testing.T) {
 	d := manage(t, options)
 	expectState(t, d, permanent, control.StateConnected)
 
-	status, err := backend{d}.Status(t.Context())
+	status, err := backend{d}.Status(t.Context(), control.Filter{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,6 +103,59 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+func TestStatusFilter(t *testing.T) {
+	t.Parallel()
+	n := labtest.Network(t, lab.Options{})
+	add(t, n, far, "10.98.0.0/24")
+	add(t, n, keyOf("Perm"), "10.98.1.0/24")
+	options := optionsFor(t, n)
+	options.Exclude = []string{"Perm"}
+	d := manage(t, options)
+	expectState(t, d, keyOf("Perm"), control.StateConnected)
+	begin := time.Now().Add(-100 * time.Millisecond) // the clock of packets is late
+	ping(t, n, n.There.IPv4)
+	expectState(t, d, there(n), control.StateConnected)
+	do(t, backend{d}.Sleep, there(n).String())
+	later := time.Now().Add(time.Second)
+
+	idle, permanent := []string{control.StateIdle}, []string{control.KindPermanent}
+	for _, test := range []struct {
+		filter control.Filter
+		want   []lazy.Key
+	}{
+		{control.Filter{}, []lazy.Key{there(n), far, keyOf("Perm")}},
+		{control.Filter{Kinds: idle}, []lazy.Key{there(n), far}},
+		{control.Filter{Kinds: permanent}, []lazy.Key{keyOf("Perm")}},
+		{control.Filter{Kinds: append(permanent, idle...)}, []lazy.Key{there(n), far, keyOf("Perm")}},
+		{control.Filter{Kinds: []string{control.StateConnected}}, nil}, // a permanent peer is in no state
+		{control.Filter{Peers: []string{"FarA", "10.98.0.7", n.There.IPv6.String()}}, []lazy.Key{there(n), far}},
+		{control.Filter{Peers: []string{"FarA"}, Kinds: permanent}, nil},
+		{control.Filter{Since: begin}, []lazy.Key{there(n), keyOf("Perm")}},
+		{control.Filter{Since: later}, []lazy.Key{keyOf("Perm")}},
+		{control.Filter{Since: later, Kinds: idle}, nil},
+	} {
+		status, err := backend{d}.Status(t.Context(), test.filter)
+		if want := (control.Counts{Idle: 2, Permanent: 1}); err != nil || status.Counts != want {
+			t.Errorf("%+v: %+v, %v", test.filter, status.Counts, err)
+		}
+		var got []string
+		for _, p := range status.Peers {
+			got = append(got, p.PublicKey)
+		}
+		want := make([]string, len(test.want))
+		for i, key := range test.want {
+			want[i] = key.String()
+		}
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("%+v: %q, want %q", test.filter, got, want)
+		}
+	}
+	if _, err := (backend{d}).Status(t.Context(), control.Filter{Peers: []string{"FarA", "nobody"}}); !errors.Is(err, control.ErrNoPeer) {
+		t.Errorf("a filter for nobody: %v", err)
+	}
+}
+
 // TestStatusHasNoSecrets has a preshared key on a peer.
 func TestStatusHasNoSecrets(t *testing.T) {
 	t.Parallel()
@@ -112,7 +166,7 @@ func TestStatusHasNoSecrets(t *testing.T) {
 	}
 	set(t, n, there(n), wgtypes.PeerConfig{PresharedKey: &preshared})
 	d := manage(t, optionsFor(t, n))
-	status, err := backend{d}.Status(t.Context())
+	status, err := backend{d}.Status(t.Context(), control.Filter{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +239,7 @@ func TestNothingIsDone(t *testing.T) {
 			}
 		}
 	}
-	status, err := b.Status(t.Context())
+	status, err := b.Status(t.Context(), control.Filter{})
 	if want := (control.Counts{Idle: 4}); status.Counts != want || err != nil {
 		t.Errorf("counts %+v, %v; want %+v", status.Counts, err, want)
 	}
@@ -211,7 +265,7 @@ func TestExcludeAndInclude(t *testing.T) {
 		{b.Include, []string{"FarA", n.There.IPv4.String()}, control.Counts{Idle: 1, Connected: 1}},
 	} {
 		do(t, step.verb, step.names...)
-		status, err := b.Status(t.Context())
+		status, err := b.Status(t.Context(), control.Filter{})
 		if err != nil || status.Counts != step.counts {
 			t.Errorf("%s: counts %+v, %v; want %+v", step.names, status.Counts, err, step.counts)
 		}
@@ -235,15 +289,14 @@ func TestEvents(t *testing.T) {
 	b := backend{d}
 	ctx, cancel := context.WithCancel(t.Context())
 	events, ended := make(chan control.Event, 100), make(chan error, 1)
+	begun := make(chan struct{})
 	go func() {
-		ended <- b.Events(ctx, func(e control.Event) error { events <- e; return nil })
+		begin := func() error { close(begun); return nil }
+		ended <- b.Events(ctx, begin, func(e control.Event) error { events <- e; return nil })
 	}()
-	// It says nothing of what was before, and not when it has begun.
-	soon(t, "an event", func() bool {
-		do(t, b.Wake, there(n).String())
-		do(t, b.Sleep, there(n).String())
-		return len(events) > 0
-	})
+	<-begun // It says nothing of what was before.
+	do(t, b.Wake, there(n).String())
+	do(t, b.Sleep, there(n).String())
 	ping(t, n, n.There.IPv4)
 	expectState(t, d, there(n), control.StateConnected)
 
@@ -281,7 +334,9 @@ func TestEventsEndWithTheirReader(t *testing.T) {
 	d := manage(t, optionsFor(t, n))
 	b := backend{d}
 	broken, ended := errors.New("broken pipe"), make(chan error, 1)
-	go func() { ended <- b.Events(t.Context(), func(control.Event) error { return broken }) }()
+	go func() {
+		ended <- b.Events(t.Context(), func() error { return nil }, func(control.Event) error { return broken })
+	}()
 	soon(t, "the end", func() bool {
 		do(t, b.Wake, there(n).String())
 		do(t, b.Sleep, there(n).String())

@@ -22,8 +22,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lazybpf/lazybpf/internal/config"
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/metrics"
+	"github.com/lazybpf/lazybpf/internal/server"
 	"github.com/lazybpf/lazybpf/internal/wg"
 	"github.com/lazybpf/lazybpf/pkg/detect"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
@@ -34,7 +34,7 @@ type Options struct {
 	Interface           string
 	InactivityThreshold time.Duration // 0: lazy.DefaultThreshold
 	Wake                lazy.WakeMode
-	Exclude             []string      // PEERs; see control.Backend
+	Exclude             []string      // PEERs; see control.Client.Wake
 	OpenTimeout         time.Duration // 0: lazy.DefaultOpenTimeout
 	MaxOpens            int           // 0: lazy.DefaultMaxOpens
 	WakeRate            float64       // a second; 0: any number
@@ -42,6 +42,7 @@ type Options struct {
 	Policy              config.Policy
 	Names               map[lazy.Key]string // endpoints by host name, of peers that Policy gives none
 	Control             string              // path of the control socket
+	ControlGroup        server.Group        // who may look, beside root
 	BPFFS               string              // mounted bpffs to pin maps in; empty: none
 	MetricsListen       string              // host:port for Prometheus; empty: none
 	MetricsPeers        bool                // metrics of each peer, however many there are
@@ -130,7 +131,7 @@ func (d *Daemon) start(ctx context.Context) error {
 
 func (d *Daemon) listen() error {
 	var err error
-	if d.listener, err = control.Listen(d.options.Control); err != nil {
+	if d.listener, err = server.Listen(d.options.Control, d.options.ControlGroup); err != nil {
 		return err
 	}
 	return d.listenMetrics()
@@ -140,7 +141,8 @@ func (d *Daemon) listen() error {
 // every peer has its keepalive back and nothing is left of the daemon.
 func (d *Daemon) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return control.Serve(ctx, d.listener, backend{d}) })
+	control := &server.Server{Backend: backend{d}, Readers: d.options.ControlGroup, Log: d.log}
+	group.Go(func() error { return control.Serve(ctx, d.listener) })
 	if d.metricsListener != nil {
 		group.Go(func() error { return d.metrics.Serve(ctx, d.metricsListener) })
 	}

@@ -13,10 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/lab"
 	"github.com/lazybpf/lazybpf/internal/lab/labtest"
+	"github.com/lazybpf/lazybpf/internal/server"
 	"github.com/lazybpf/lazybpf/internal/wg"
+	"github.com/lazybpf/lazybpf/pkg/control"
 	"github.com/lazybpf/lazybpf/pkg/detect"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
@@ -89,7 +90,7 @@ func TestRun(t *testing.T) {
 	if _, err := os.Stat(PinDir(options.BPFFS, n.Here.Name)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("pins are left: %v", err)
 	}
-	if _, err := client.Status(t.Context()); !errors.Is(err, control.ErrNotRunning) {
+	if _, err := client.Status(t.Context(), control.Filter{}); !errors.Is(err, control.ErrNotRunning) {
 		t.Errorf("error %v, want ErrNotRunning", err)
 	}
 }
@@ -185,7 +186,7 @@ func TestOneDaemonEach(t *testing.T) {
 	}{
 		{n.Here.Name, options.Control, detect.ErrBusy, manages},
 		{n.Here.Name, otherSocket, detect.ErrBusy, manages},
-		{other.Here.Name, options.Control, control.ErrRunning, listens},
+		{other.Here.Name, options.Control, server.ErrRunning, listens},
 	} {
 		second := options
 		second.Interface, second.Control = test.iface, test.socket

@@ -19,9 +19,9 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/lab"
 	"github.com/lazybpf/lazybpf/internal/lab/labtest"
+	"github.com/lazybpf/lazybpf/pkg/control"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
@@ -281,7 +281,7 @@ func TestEvictedSecrets(t *testing.T) {
 	show := func() {
 		t.Helper()
 		client := control.NewClient(options.Control)
-		if err := client.CopyStatus(t.Context(), &shown); err != nil {
+		if err := client.CopyStatus(t.Context(), &shown, control.Filter{}); err != nil {
 			t.Error(err)
 		}
 		for _, verb := range []func(context.Context, []string) ([]control.Result, error){client.Wake, client.Sleep} {
@@ -292,7 +292,8 @@ func TestEvictedSecrets(t *testing.T) {
 	events := make(chan error, 1)
 	watching, leave := context.WithCancel(t.Context())
 	go func() {
-		events <- backend{d}.Events(watching, func(e control.Event) error { return json.NewEncoder(&shown).Encode(e) })
+		begin := func() error { return nil }
+		events <- backend{d}.Events(watching, begin, func(e control.Event) error { return json.NewEncoder(&shown).Encode(e) })
 	}()
 
 	evict(t, d, far)

@@ -12,9 +12,9 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/lab"
 	"github.com/lazybpf/lazybpf/internal/lab/labtest"
+	"github.com/lazybpf/lazybpf/pkg/control"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
@@ -175,7 +175,7 @@ func whoIs(t *testing.T, d *Daemon, name string) (lazy.Key, error) {
 // statusOf is a peer's part of the status, or nil.
 func statusOf(t *testing.T, d *Daemon, key lazy.Key) *control.Peer {
 	t.Helper()
-	status, err := backend{d}.Status(t.Context())
+	status, err := backend{d}.Status(t.Context(), control.Filter{})
 	if err != nil {
 		t.Fatal(err)
 	}

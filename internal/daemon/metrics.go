@@ -7,8 +7,8 @@ import (
 	"net"
 	"strings"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/metrics"
+	"github.com/lazybpf/lazybpf/pkg/control"
 	"github.com/lazybpf/lazybpf/pkg/detect"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/lab"
 	"github.com/lazybpf/lazybpf/internal/lab/labtest"
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 // scrape reads the metrics of a daemon that runs.

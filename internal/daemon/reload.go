@@ -28,6 +28,8 @@ func (d *Daemon) Reload() error {
 	switch {
 	case options.Control != d.options.Control:
 		return fmt.Errorf("control: %w", errFixed)
+	case options.ControlGroup != d.options.ControlGroup:
+		return fmt.Errorf("control-group: %w", errFixed)
 	case options.BPFFS != d.options.BPFFS:
 		return fmt.Errorf("bpffs: %w", errFixed)
 	case options.MetricsListen != d.options.MetricsListen:

@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"github.com/lazybpf/lazybpf/internal/config"
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/wg"
+	"github.com/lazybpf/lazybpf/pkg/control"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/lazybpf/lazybpf/internal/control"
+	"github.com/lazybpf/lazybpf/internal/server"
 	"github.com/lazybpf/lazybpf/internal/wg"
 	"github.com/lazybpf/lazybpf/pkg/detect"
 )
@@ -20,7 +20,7 @@ func Restore(iface, controlPath, bpffs string) (int, error) {
 		return 0, explain(iface, err)
 	}
 	// A socket that nobody listens on gives way, and goes with the listener.
-	listener, err := control.Listen(controlPath)
+	listener, err := server.Listen(controlPath, server.Group{})
 	if err != nil {
 		return 0, explain(iface, err)
 	}

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/lab"
 	"github.com/lazybpf/lazybpf/internal/lab/labtest"
+	"github.com/lazybpf/lazybpf/pkg/control"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
@@ -65,7 +65,7 @@ func TestWakeWaits(t *testing.T) {
 		t.Errorf("returned %+v while the peer was connecting", results)
 	case <-time.After(stalled):
 	}
-	status, err := backend{d}.Status(t.Context())
+	status, err := backend{d}.Status(t.Context(), control.Filter{})
 	if want := (control.Counts{Idle: 1, Connecting: 1}); status.Counts != want || err != nil {
 		t.Errorf("counts %+v, %v; want %+v", status.Counts, err, want)
 	}

@@ -19,9 +19,9 @@ import (
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
 	"github.com/lazybpf/lazybpf/internal/config"
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/lab"
 	"github.com/lazybpf/lazybpf/internal/lab/labtest"
+	"github.com/lazybpf/lazybpf/pkg/control"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
@@ -104,7 +104,7 @@ func TestGone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, err := backend{d}.Status(t.Context())
+	before, err := backend{d}.Status(t.Context(), control.Filter{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestGone(t *testing.T) {
 		look(t, d)
 	}
 	expectLogged(t, log, saysStarted, saysGone)
-	status, err := backend{d}.Status(t.Context())
+	status, err := backend{d}.Status(t.Context(), control.Filter{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestGone(t *testing.T) {
 	up(t, n)
 	look(t, d)
 	expectState(t, d, there(n), control.StateConnected)
-	status, err = backend{d}.Status(t.Context())
+	status, err = backend{d}.Status(t.Context(), control.Filter{})
 	if err != nil || status.Attach != before.Attach || status.InactivityThreshold != "1h0m0s" || status.Counts != (control.Counts{Permanent: 1}) {
 		t.Errorf("status %+v, %v", status, err)
 	}
@@ -357,12 +357,12 @@ func TestEventsGoOn(t *testing.T) {
 	d := manage(t, optionsFor(t, n))
 	ctx, cancel := context.WithCancel(t.Context())
 	events, ended := make(chan control.Event, 100), make(chan error, 1)
-	go func() { ended <- backend{d}.Events(ctx, func(e control.Event) error { events <- e; return nil }) }()
-	soon(t, "somebody follows", func() bool {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		return len(d.feeds) == 2 // with the log
-	})
+	begun := make(chan struct{})
+	go func() {
+		begin := func() error { close(begun); return nil }
+		ended <- backend{d}.Events(ctx, begin, func(e control.Event) error { events <- e; return nil })
+	}()
+	<-begun
 	next := func(from, to string) {
 		t.Helper()
 		if e := <-events; e.From != from || e.To != to || e.PublicKey != there(n).String() || e.Interface != n.Here.Name {

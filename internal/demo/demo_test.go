@@ -19,8 +19,8 @@ import (
 	"go.uber.org/goleak"
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/lab"
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 func TestMain(m *testing.M) { lab.Main(m) }

@@ -11,8 +11,8 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/daemon"
+	"github.com/lazybpf/lazybpf/pkg/control"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
@@ -60,7 +60,7 @@ func (d *demo) runDaemon(ctx context.Context, options daemon.Options, act func(*
 
 // play has the peer connected at first: it has a session.
 func (d *demo) play(ctx context.Context, s *service, act func(*service) error) error {
-	status, err := s.Status(ctx)
+	status, err := s.Status(ctx, control.Filter{})
 	if err != nil {
 		return err
 	}

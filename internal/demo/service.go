@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/daemon"
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 // service is a daemon that runs, as one sees it who has only its socket.
@@ -58,14 +58,19 @@ func start(ctx context.Context, options daemon.Options) (*service, error) {
 
 // listen receives the events until ctx is done.
 func (s *service) listen(ctx context.Context) error {
-	err := s.Events(ctx, func(e control.Event) error {
-		select {
-		case s.events <- e:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
+	changes, err := s.Subscribe(ctx)
+	if err == nil {
+		defer changes.Close()
+	}
+	for err == nil {
+		var e control.Event
+		if e, err = changes.Next(); err == nil {
+			select {
+			case s.events <- e:
+			case <-ctx.Done():
+			}
 		}
-	})
+	}
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -101,7 +106,7 @@ func traces(o daemon.Options) ([]string, error) {
 
 // peer is the status of the only peer.
 func (s *service) peer(ctx context.Context) (control.Peer, error) {
-	status, err := s.Status(ctx)
+	status, err := s.Status(ctx, control.Filter{})
 	if err != nil {
 		return control.Peer{}, err
 	}

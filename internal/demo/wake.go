@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lazybpf/lazybpf/internal/control"
+	"github.com/lazybpf/lazybpf/pkg/control"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 

@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/daemon"
 	"github.com/lazybpf/lazybpf/internal/lab"
 	"github.com/lazybpf/lazybpf/internal/lab/labtest"
+	"github.com/lazybpf/lazybpf/pkg/control"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
@@ -45,7 +45,7 @@ func crash(t *testing.T, n *lab.Network, o order) (left []string) {
 // leftBy are the traces that a daemon will leave in a crash.
 func leftBy(t *testing.T, client *control.Client) []string {
 	t.Helper()
-	status, err := client.Status(soon(t))
+	status, err := client.Status(soon(t), control.Filter{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,9 +9,9 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/daemon"
 	"github.com/lazybpf/lazybpf/internal/lab"
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 // bpffs is where a lab has one of its own.
@@ -66,7 +66,7 @@ func (r *running) stop() { r.end() }
 // status is what `lazybpf status` would show.
 func (r *running) status() control.Status {
 	r.t.Helper()
-	status, err := r.client.Status(soon(r.t))
+	status, err := r.client.Status(soon(r.t), control.Filter{})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -14,9 +14,9 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/lab"
 	"github.com/lazybpf/lazybpf/internal/lab/labtest"
+	"github.com/lazybpf/lazybpf/pkg/control"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
@@ -68,7 +68,7 @@ func TestHub(t *testing.T) {
 	before := dumps.Load()
 	begin = time.Now()
 	for range readings {
-		if err := r.client.CopyStatus(soon(t), io.Discard); err != nil {
+		if err := r.client.CopyStatus(soon(t), io.Discard, control.Filter{}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lazybpf/lazybpf/internal/control"
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 // samples is how many rates are remembered, one a status.

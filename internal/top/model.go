@@ -11,8 +11,8 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/view"
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 // model is all that is known and shown. It has no clock: now is the time of the last status.

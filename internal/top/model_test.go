@@ -16,8 +16,8 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 
-	"github.com/lazybpf/lazybpf/internal/control"
 	"github.com/lazybpf/lazybpf/internal/vt"
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 var update = flag.Bool("update", false, "write what is shown to testdata instead of comparing")

@@ -15,7 +15,7 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 
-	"github.com/lazybpf/lazybpf/internal/control"
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 const (
@@ -31,7 +31,7 @@ const (
 // Run shows the interface of a daemon on a terminal until a person quits or ctx is done. A daemon that stops, or is not
 // there yet, is waited for; but without one at the beginning Run fails.
 func Run(ctx context.Context, client *control.Client, in io.Reader, out io.Writer) error {
-	status, err := client.Status(ctx)
+	status, err := client.Status(ctx, control.Filter{})
 	if err != nil {
 		return err
 	}
@@ -69,8 +69,7 @@ func poll(ctx context.Context, client *control.Client, send func(tea.Msg)) {
 	var since time.Time
 	for n := 1; ; n++ {
 		begin := time.Now()
-		client.Filter.Since = since
-		status, err := client.Status(ctx)
+		status, err := client.Status(ctx, control.Filter{Since: since})
 		now := time.Now()
 		if ctx.Err() != nil {
 			return
@@ -92,10 +91,12 @@ func follow(ctx context.Context, client *control.Client, send func(tea.Msg)) {
 		events := make(chan control.Event)
 		var gathering sync.WaitGroup
 		gathering.Go(func() { gatherEvents(events, send) })
-		_ = client.Events(ctx, func(e control.Event) error {
-			events <- e
-			return nil
-		})
+		if changes, err := client.Subscribe(ctx); err == nil {
+			for e, err := changes.Next(); err == nil; e, err = changes.Next() {
+				events <- e
+			}
+			changes.Close()
+		}
 		close(events)
 		gathering.Wait()
 		if !sleep(ctx, interval) {

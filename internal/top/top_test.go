@@ -10,7 +10,7 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 
-	"github.com/lazybpf/lazybpf/internal/control"
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 // TestGatherEvents has a burst of events, which is one message, and a later one.

@@ -6,7 +6,7 @@ import (
 	"cmp"
 	"time"
 
-	"github.com/lazybpf/lazybpf/internal/control"
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 // ShortKey is enough of a public key to tell it from others, and to name it in a command.

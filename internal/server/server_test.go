@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package control
+package server
 
 import (
 	"context"
@@ -12,14 +12,20 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 // request sends what no Client would, and returns the status and body of the answer.
 func request(t *testing.T, socket, method, path, body string) (int, string) {
 	t.Helper()
-	client := http.Client{Transport: NewClient(socket).http.Transport}
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", socket) },
+	}}
 	req, err := http.NewRequestWithContext(t.Context(), method, "http://lazybpf"+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
@@ -38,18 +44,20 @@ func request(t *testing.T, socket, method, path, body string) (int, string) {
 
 func TestServeWire(t *testing.T) {
 	path, _ := serve(t, fakeBackend{
-		status: func(context.Context) (Status, error) { return sampleStatus(), nil },
-		events: func(_ context.Context, send func(Event) error) error { return send(sampleEvent()) },
-		peers: func(_ context.Context, verb string, peers []string) ([]Result, error) {
+		status: func(control.Filter) (control.Status, error) { return sampleStatus(), nil },
+		events: func(_ context.Context, begin func() error, send func(control.Event) error) error {
+			return errors.Join(begin(), send(sampleEvent()))
+		},
+		peers: func(_ context.Context, verb string, peers []string) ([]control.Result, error) {
 			switch peers[0] {
 			case "nobody":
-				return nil, fmt.Errorf("%q: %w", peers[0], ErrNoPeer)
+				return nil, fmt.Errorf("%q: %w", peers[0], control.ErrNoPeer)
 			case "AA":
-				return nil, fmt.Errorf("%q: %w", peers[0], ErrAmbiguous)
+				return nil, fmt.Errorf("%q: %w", peers[0], control.ErrAmbiguous)
 			case "broken":
 				return nil, errors.New("no memory")
 			}
-			return []Result{{Peer: verb}}, nil
+			return []control.Result{{Peer: verb}}, nil
 		},
 	})
 	result := func(verb string) string {
@@ -90,46 +98,61 @@ func TestServeWire(t *testing.T) {
 	}
 }
 
-// TestServeFlushes has a backend without events: the client still learns that it is subscribed.
+// TestServeFlushes has a backend without events: the client still learns that
+// it is subscribed, and not earlier.
 func TestServeFlushes(t *testing.T) {
-	path, _ := serve(t, fakeBackend{events: func(ctx context.Context, _ func(Event) error) error {
+	var subscribed atomic.Bool
+	path, _ := serve(t, fakeBackend{events: func(ctx context.Context, begin func() error, _ func(control.Event) error) error {
+		subscribed.Store(true)
+		if err := begin(); err != nil {
+			return err
+		}
 		<-ctx.Done()
 		return ctx.Err()
 	}})
-	body, err := NewClient(path).do(t.Context(), "GET", "events", nil)
-	if err != nil {
-		t.Fatal(err)
+	changes, err := control.NewClient(path).Subscribe(t.Context())
+	if err != nil || !subscribed.Load() {
+		t.Fatalf("subscribed %v, %v", subscribed.Load(), err)
 	}
-	body.Close()
+	changes.Close()
 }
 
 func TestServeStops(t *testing.T) {
-	subscribed, waking := make(chan struct{}), make(chan struct{})
+	waking := make(chan struct{})
 	path, stop := serve(t, fakeBackend{
-		events: func(ctx context.Context, _ func(Event) error) error {
-			close(subscribed)
+		events: func(ctx context.Context, begin func() error, _ func(control.Event) error) error {
+			if err := begin(); err != nil {
+				return err
+			}
 			<-ctx.Done()
 			return ctx.Err()
 		},
-		peers: func(ctx context.Context, _ string, _ []string) ([]Result, error) {
+		peers: func(ctx context.Context, _ string, _ []string) ([]control.Result, error) {
 			close(waking)
 			<-ctx.Done()
 			return nil, ctx.Err()
 		},
 	})
-	client := NewClient(path)
+	client := control.NewClient(path)
 	ended := make(chan error, 2)
-	go func() { ended <- client.Events(t.Context(), func(Event) error { return nil }) }()
+	changes, err := client.Subscribe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer changes.Close()
+	go func() {
+		_, err := changes.Next()
+		ended <- err
+	}()
 	go func() {
 		_, err := client.Wake(t.Context(), []string{"x"})
 		ended <- err
 	}()
-	<-subscribed
 	<-waking
 	stop()
 	for range 2 {
-		if err := <-ended; !errors.Is(err, ErrStopped) {
-			t.Errorf("got %v, want ErrStopped", err)
+		if err := <-ended; !errors.Is(err, control.ErrStopped) {
+			t.Errorf("got %v, want control.ErrStopped", err)
 		}
 	}
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
@@ -140,10 +163,11 @@ func TestServeStops(t *testing.T) {
 // TestServeStopsDespiteStuckClient has a client that asks for events and never reads them.
 func TestServeStopsDespiteStuckClient(t *testing.T) {
 	ended := make(chan error, 1)
-	path, stop := serve(t, fakeBackend{events: func(_ context.Context, send func(Event) error) (err error) {
+	path, stop := serve(t, fakeBackend{events: func(_ context.Context, begin func() error, send func(control.Event) error) (err error) {
+		err = begin()
 		defer func() { ended <- err }()
 		for err == nil {
-			err = send(Event{Flow: strings.Repeat("x", 1<<16)})
+			err = send(control.Event{Flow: strings.Repeat("x", 1<<16)})
 		}
 		return err
 	}})
@@ -170,12 +194,12 @@ func TestServeStopsDespiteStuckClient(t *testing.T) {
 }
 
 func TestServeListenerFails(t *testing.T) {
-	l, err := Listen(t.TempDir() + "/wg0.sock")
+	l, err := Listen(t.TempDir()+"/wg0.sock", Group{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.Close()
-	if err := Serve(t.Context(), l, fakeBackend{}); err == nil {
+	if err := (&Server{Backend: fakeBackend{}}).Serve(t.Context(), l); err == nil {
 		t.Error("Serve returned nil")
 	}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package control
+package server
 
 import (
 	"errors"
@@ -9,27 +9,44 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 func TestListenMode(t *testing.T) {
-	// Whatever the umask lets through must have been closed before bind.
 	defer unix.Umask(unix.Umask(0))
-	path := filepath.Join(t.TempDir(), "run", "wg0.sock")
-	l, err := Listen(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	for name, want := range map[string]fs.FileMode{path: fs.ModeSocket | 0o600, filepath.Dir(path): fs.ModeDir | 0o755} {
-		info, err := os.Lstat(name)
+	for _, test := range []struct {
+		umask   int // what it lets through must have been closed before bind
+		readers Group
+		want    fs.FileMode
+	}{
+		{0, Group{}, 0o600},
+		{0o077, Group{}, 0o600},
+		{0, Group{Name: "lazybpf", ID: readers}, 0o660},
+		{0o077, Group{Name: "lazybpf", ID: readers}, 0o660},
+	} {
+		unix.Umask(test.umask)
+		path := filepath.Join(t.TempDir(), "run", "wg0.sock")
+		l, err := Listen(path, test.readers)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if info.Mode() != want {
-			t.Errorf("mode of %s is %v, want %v", name, info.Mode(), want)
+		defer l.Close()
+		for name, want := range map[string]fs.FileMode{path: fs.ModeSocket | test.want, filepath.Dir(path): fs.ModeDir | 0o755} {
+			info, err := os.Lstat(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.Mode() != want {
+				t.Errorf("%+v: mode of %s is %v, want %v", test, name, info.Mode(), want)
+			}
+			if gid := info.Sys().(*syscall.Stat_t).Gid; name == path && gid != test.readers.ID {
+				t.Errorf("%+v: group %d", test, gid)
+			}
 		}
 	}
 }
@@ -37,7 +54,7 @@ func TestListenMode(t *testing.T) {
 func TestListenReplacesStaleSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "wg0.sock")
 	staleSocket(t, path)
-	l, err := Listen(path)
+	l, err := Listen(path, Group{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +66,7 @@ func TestListenReplacesStaleSocket(t *testing.T) {
 
 func TestListenRefusesRunningDaemon(t *testing.T) {
 	path, _ := serve(t, fakeBackend{})
-	_, err := Listen(path)
+	_, err := Listen(path, Group{})
 	if !errors.Is(err, ErrRunning) || !strings.Contains(err.Error(), path) {
 		t.Fatalf("got %v, want ErrRunning with the path", err)
 	}
@@ -77,7 +94,7 @@ func TestListenRefusesSilentDaemon(t *testing.T) {
 	}
 	defer conn.Close()
 
-	if _, err := Listen(path); !errors.Is(err, ErrRunning) {
+	if _, err := Listen(path, Group{}); !errors.Is(err, ErrRunning) {
 		t.Errorf("got %v, want ErrRunning", err)
 	}
 }
@@ -92,7 +109,7 @@ func TestListenRefusesPath(t *testing.T) {
 	if err := os.Symlink(file, link); err != nil {
 		t.Fatal(err)
 	}
-	long := filepath.Join(dir, strings.Repeat("x", maxPath))
+	long := filepath.Join(dir, strings.Repeat("x", control.MaxPath))
 	for _, test := range []struct{ path, want string }{
 		{file, "is not a socket"},
 		{link, "is not a socket"},
@@ -102,7 +119,7 @@ func TestListenRefusesPath(t *testing.T) {
 		{"@wg0", "abstract"},
 		{"", "empty"},
 	} {
-		l, err := Listen(test.path)
+		l, err := Listen(test.path, Group{})
 		if err == nil {
 			l.Close()
 			t.Errorf("Listen(%q) succeeded", test.path)
@@ -119,8 +136,8 @@ func TestListenRefusesPath(t *testing.T) {
 
 func TestListenLongestPath(t *testing.T) {
 	dir := t.TempDir()
-	path := filepath.Join(dir, strings.Repeat("x", maxPath-len(dir)-1))
-	l, err := Listen(path)
+	path := filepath.Join(dir, strings.Repeat("x", control.MaxPath-len(dir)-1))
+	l, err := Listen(path, Group{})
 	if err != nil {
 		t.Fatalf("%d bytes: %v", len(path), err)
 	}

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package control
+package server
 
 import (
 	"bytes"
 	"encoding/json"
 	"testing"
 	"time"
+
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 // statusJSON is the contract: names, order, and what stands for nothing.
@@ -29,25 +31,25 @@ const statusJSON = `{"interface":"wg0","attach":"tcx","inactivity_threshold":"15
 const eventJSON = `{"time":"2026-01-02T03:04:05Z","interface":"wg0","public_key":"AAAA","from":"idle","to":"connecting",` +
 	`"reason":"egress","flow":"tcp 10.0.0.1:41234 > 10.0.0.2:22","uid":null}` + "\n"
 
-var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+var clock = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-func sampleStatus() Status {
-	return Status{
-		Interface: "wg0", Attach: "tcx", InactivityThreshold: "15m0s", Since: start,
-		Counts: Counts{Idle: 9998, Connected: 1, Permanent: 1},
-		Peers: []Peer{{
-			PublicKey: "AAAA", State: StateConnected, Endpoint: "192.0.2.1:51820", AllowedIPs: []string{"10.0.0.2/32"},
-			LastTx: new(start.Add(123 * time.Millisecond)), IdleIn: "14m58s", Wakes: 1, Held: 1, Replayed: 1,
-			LastWake: &Wake{Reason: "egress", At: start, Took: "1.8ms", Flow: "tcp 10.0.0.1:41234 > 10.0.0.2:22", UID: new(uint32(1000))},
+func sampleStatus() control.Status {
+	return control.Status{
+		Interface: "wg0", Attach: "tcx", InactivityThreshold: "15m0s", Since: clock,
+		Counts: control.Counts{Idle: 9998, Connected: 1, Permanent: 1},
+		Peers: []control.Peer{{
+			PublicKey: "AAAA", State: control.StateConnected, Endpoint: "192.0.2.1:51820", AllowedIPs: []string{"10.0.0.2/32"},
+			LastTx: new(clock.Add(123 * time.Millisecond)), IdleIn: "14m58s", Wakes: 1, Held: 1, Replayed: 1,
+			LastWake: &control.Wake{Reason: "egress", At: clock, Took: "1.8ms", Flow: "tcp 10.0.0.1:41234 > 10.0.0.2:22", UID: new(uint32(1000))},
 		}, {
-			PublicKey: "BBBB", Name: "laptop", State: StateIdle,
+			PublicKey: "BBBB", Name: "laptop", State: control.StateIdle,
 		}},
 	}
 }
 
-func sampleEvent() Event {
-	return Event{
-		Time: start, Interface: "wg0", PublicKey: "AAAA", From: StateIdle, To: StateConnecting,
+func sampleEvent() control.Event {
+	return control.Event{
+		Time: clock, Interface: "wg0", PublicKey: "AAAA", From: control.StateIdle, To: control.StateConnecting,
 		Reason: "egress", Flow: "tcp 10.0.0.1:41234 > 10.0.0.2:22",
 	}
 }
@@ -59,11 +61,11 @@ func TestJSON(t *testing.T) {
 	}{
 		{withoutNil(sampleStatus()), statusJSON},
 		{sampleEvent(), eventJSON},
-		{Result{Peer: "laptop", PublicKey: "BBBB", State: StateConnected, Took: "1.8ms"},
+		{control.Result{Peer: "laptop", PublicKey: "BBBB", State: control.StateConnected, Took: "1.8ms"},
 			`{"peer":"laptop","public_key":"BBBB","state":"connected","took":"1.8ms","error":""}` + "\n"},
 	} {
 		var got bytes.Buffer
-		if err := NewEncoder(&got).Encode(test.value); err != nil {
+		if err := control.NewEncoder(&got).Encode(test.value); err != nil {
 			t.Fatal(err)
 		}
 		if got.String() != test.want {
@@ -73,7 +75,7 @@ func TestJSON(t *testing.T) {
 }
 
 func TestEmptyStatusHasLists(t *testing.T) {
-	text, err := json.Marshal(withoutNil(Status{}))
+	text, err := json.Marshal(withoutNil(control.Status{}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package control
+package server
 
 import (
 	"context"
@@ -13,16 +13,22 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
-// Listen makes the control socket, mode 0600, and its directory, mode 0755, where that is missing. A socket that nobody
-// listens on any more is replaced; anything else that stands at path is left alone and is an error: [ErrRunning] if it
-// answers.
-func Listen(path string) (net.Listener, error) {
-	if err := checkPath(path); err != nil {
+// ErrRunning is what [Listen] returns when somebody already listens on the path.
+var ErrRunning = errors.New("another lazybpf is running")
+
+// Listen makes the control socket, and its directory, mode 0755, where that is
+// missing. The socket has mode 0600, or with readers, whose group it then has,
+// 0660. A socket that nobody listens on any more is replaced; anything else
+// that stands at path is left alone and is an error: [ErrRunning] if it answers.
+func Listen(path string, readers Group) (net.Listener, error) {
+	if err := control.CheckPath(path); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := makeDir(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("directory of the control socket: %w", err)
 	}
 	l, err := listen(path)
@@ -35,7 +41,34 @@ func Listen(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
+	if readers != (Group{}) {
+		if err := share(path, readers); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+	}
 	return l, nil
+}
+
+// makeDir makes a directory that everybody can enter, whatever the umask.
+func makeDir(path string) error {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil
+	}
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o755)
+}
+
+// share lets a group connect. The group comes first: at no time may another.
+func share(path string, readers Group) error {
+	if err := os.Lchown(path, -1, int(readers.ID)); err != nil {
+		return fmt.Errorf("control socket for group %s: %w: lazybpf must be in that group, or have CAP_CHOWN", readers, err)
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		return fmt.Errorf("control socket for group %s: %w", readers, err)
+	}
+	return nil
 }
 
 // listen binds a socket whose mode is already 0600: Linux gives the file the mode of the socket's own inode, less the
