@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/lazybpf/lazybpf/internal/server"
 	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
@@ -184,6 +185,18 @@ func (r rate) Set(text string) error {
 }
 
 func (rate) Type() string { return "number" }
+
+// group is a flag whose value is a group of users.
+type group struct{ value *server.Group }
+
+func (g group) String() string { return g.value.String() }
+
+func (g group) Set(text string) (err error) {
+	*g.value, err = server.ParseGroup(text)
+	return err
+}
+
+func (group) Type() string { return "number" } // or text
 
 // outputFlag is -o: the first of the formats is the default.
 func outputFlag(cmd *cobra.Command, formats ...string) *choice {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -25,6 +26,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(inLab{m}, map[string]func(){
 		"lazybpf":      main,
 		"unprivileged": unprivileged,
+		"as":           as,
 	})
 }
 
@@ -44,6 +46,26 @@ func (l inLab) Run() int {
 		return 1
 	}
 	return code
+}
+
+// as runs its third argument and those that follow, one of these programs, as
+// the user and with the group that the first two are the numbers of.
+func as() {
+	var who syscall.Credential
+	_, err := fmt.Sscan(os.Args[1]+" "+os.Args[2], &who.Uid, &who.Gid)
+	if err == nil {
+		// The user may have no way to the program's file.
+		cmd := exec.Cmd{Path: "/proc/self/exe", Args: os.Args[3:], Stdout: os.Stdout, Stderr: os.Stderr}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &who}
+		err = cmd.Run()
+	}
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		os.Exit(exit.ExitCode())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }
 
 // unprivileged runs its arguments as a command without any capability, whoever its user is.

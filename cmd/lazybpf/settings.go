@@ -61,6 +61,8 @@ func newSettings() *settings {
 	flags.Var(count{&o.MaxOpens}, "max-opens", "how many peers are opened at once")
 	flags.Var(rate{&o.WakeRate}, "wake-rate", "how many peers packets may wake a second, on average; 0: any number")
 	flags.StringVar(&o.Control, "control", "", "`PATH` of the socket for commands (default \""+socket("IFACE", "")+"\")")
+	flags.Var(group{&o.ControlGroup}, "control-group",
+		"`GROUP`, by name or number, whose members may look: status, top, events; empty: only root")
 	flags.StringVar(&o.BPFFS, "bpffs", defaultBPFFS, "`DIR` of the bpffs to pin maps in; empty: none")
 	flags.StringVar(&o.MetricsListen, "metrics-listen", "", "`ADDRESS` for Prometheus, such as localhost:9586; empty: none")
 	flags.BoolVar(&o.MetricsPeers, "metrics-peers", false, "metrics of each peer, also where there are more than 1,000")

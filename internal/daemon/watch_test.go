@@ -125,8 +125,8 @@ func TestGone(t *testing.T) {
 	b := backend{d}
 	for verb, do := range map[string]func(context.Context, []string) ([]control.Result, error){
 		"wake": b.Wake, "sleep": b.Sleep, "exclude": b.Exclude, "include": b.Include,
-		"resolve": func(ctx context.Context, names []string) ([]control.Result, error) {
-			_, err := b.Resolve(ctx, names)
+		"status": func(ctx context.Context, names []string) ([]control.Result, error) {
+			_, err := b.Status(ctx, control.Filter{Peers: names})
 			return nil, err
 		},
 	} {
