@@ -42,10 +42,15 @@ func TestFilter(t *testing.T) {
 	if want := `request: state "asleep": must be idle or connecting or connected or permanent`; textOf(err) != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
-	_, body := request(t, path, "GET", "/v1/status?since=yesterday", "")
-	want := `{"error":"request: since \"yesterday\": must be a time as 2006-01-02T15:04:05Z","code":"bad_request"}` + "\n"
-	if body != want {
-		t.Errorf("got  %s\nwant %s", body, want)
+	for query, want := range map[string]string{
+		"since=yesterday": `since \"yesterday\": must be a time as 2006-01-02T15:04:05Z`,
+		"states=idle":     `parameter \"states\": there are state, peer and since`,
+		"peer=%zz":        `invalid URL escape \"%zz\"`,
+	} {
+		_, body := request(t, path, "GET", "/v1/status?"+query, "")
+		if want := `{"error":"request: ` + want + `","code":"bad_request"}` + "\n"; body != want {
+			t.Errorf("got  %s\nwant %s", body, want)
+		}
 	}
 }
 

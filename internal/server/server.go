@@ -113,7 +113,7 @@ func (s *Server) handler() http.Handler {
 
 func serveStatus(b Backend) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		filter, err := parseFilter(r.URL.Query())
+		filter, err := parseFilter(r.URL.RawQuery)
 		if err != nil {
 			writeBadRequest(w, err)
 			return
