@@ -18,8 +18,8 @@ type Filter struct {
 	// of them has changed, unless somebody changed their configuration. Who
 	// looks at many peers every second spares the daemon and itself the others.
 	//
-	// Packets are stamped by a clock that is up to 10 ms late, so ask for what
-	// is new since 50 ms before the last time, and for all peers now and then.
+	// Times of packets are up to 20 ms early, so ask for what is new since 50
+	// ms before the last time, and for all peers now and then.
 	Since time.Time
 }
 

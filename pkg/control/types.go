@@ -25,8 +25,8 @@ var Kinds = []string{StateIdle, StateConnecting, StateConnected, KindPermanent}
 // [Filter] has let through.
 //
 // Durations, here and below, are text as [time.Duration.String] writes it and
-// [time.ParseDuration] reads it. Times are the daemon's. Those of packets are of
-// a coarse clock, up to 10 ms late.
+// [time.ParseDuration] reads it. Those of packets are up to 20 ms early: their
+// clock ticks.
 type Status struct {
 	Interface           string    `json:"interface"`
 	Attach              string    `json:"attach"`               // how programs are attached: "tcx" or "clsact"; empty: the interface is gone, and its peers with it
