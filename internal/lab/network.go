@@ -189,7 +189,18 @@ func (n *Network) addWireGuard(h *Host, userspace bool, early func()) error {
 }
 
 // Down removes Here's WireGuard interface, as wg-quick down does.
-func (n *Network) Down() error { return n.Here.removeWireGuard() }
+func (n *Network) Down() error {
+	if err := n.Here.removeWireGuard(); err != nil {
+		return err
+	}
+	// A program that this process is just starting may have the TUN device for a moment longer.
+	return n.Here.Do(func() error {
+		return await(n.Here.Name+" is gone", func() bool {
+			_, err := netlink.LinkByName(n.Here.Name)
+			return errors.As(err, new(netlink.LinkNotFoundError))
+		})
+	})
+}
 
 // Up gives Here a WireGuard interface again, of the name, keys and addresses of the one that Down has removed, as wg-quick up
 // does. It has these peers; without any, There as it was at first. Before it can be configured (wireguard-go) or has been (of
