@@ -31,6 +31,11 @@ func furnish() error {
 	if err := linkUp("lo"); err != nil {
 		return err
 	}
+	// Or a socket that takes any port may have that of a network to come.
+	ports := fmt.Sprintf("%d-%d", firstPort+1, firstPort+maxNumber)
+	if err := os.WriteFile("/proc/sys/net/ipv4/ip_local_reserved_ports", []byte(ports), 0); err != nil {
+		return fmt.Errorf("reserve ports: %w", err)
+	}
 
 	own, err := mountNamespace(os.Getpid())
 	if err != nil {

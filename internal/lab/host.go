@@ -44,7 +44,7 @@ func (h *Host) settle(number, side int) (err error) {
 	h.IPv6 = netip.MustParseAddr(fmt.Sprintf("fd07:%d::%d", number, side))
 	h.UnderlayIPv4 = netip.MustParseAddr(fmt.Sprintf("198.18.%d.%d", number, side))
 	h.UnderlayIPv6 = netip.MustParseAddr(fmt.Sprintf("2001:db8:%d::%d", number, side))
-	h.Endpoint = netip.AddrPortFrom(h.UnderlayIPv4, uint16(51820+number))
+	h.Endpoint = netip.AddrPortFrom(h.UnderlayIPv4, uint16(firstPort+number))
 	return nil
 }
 
@@ -192,18 +192,20 @@ func (h *Host) removeWireGuard() error {
 	return h.remove()
 }
 
-// meet makes these the host's only peers, and routes their allowed IPs.
+// reach makes the peer the host's only one, and routes its allowed IPs.
+func (h *Host) reach(peer wgtypes.PeerConfig) error {
+	if err := h.meet(peer); err != nil {
+		return err
+	}
+	return h.Do(func() error { return routeAdd(h.Name, peer.AllowedIPs) })
+}
+
+// meet makes these the host's only peers.
 func (h *Host) meet(peers ...wgtypes.PeerConfig) error {
-	err := h.Configure(wgtypes.Config{
+	return h.Configure(wgtypes.Config{
 		PrivateKey:   &h.PrivateKey,
 		ListenPort:   new(int(h.Endpoint.Port())),
 		ReplacePeers: true,
 		Peers:        peers,
 	})
-	for _, peer := range peers {
-		if err == nil {
-			err = h.Do(func() error { return routeAdd(h.Name, peer.AllowedIPs) })
-		}
-	}
-	return err
 }

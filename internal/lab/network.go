@@ -144,6 +144,9 @@ func (n *Network) addHosts() error {
 // maxNumber keeps a network's number in one byte of its IPv4 addresses.
 const maxNumber = 255
 
+// firstPort is the one before those that the networks' WireGuard listens on.
+const firstPort = 51820
+
 // networks counts the networks built, so that one seldom has the names of another that was there before.
 var networks atomic.Uint32
 
@@ -203,16 +206,16 @@ func (n *Network) Down() error {
 }
 
 // Up gives Here a WireGuard interface again, of the name, keys and addresses of the one that Down has removed, as wg-quick up
-// does. It has these peers; without any, There as it was at first. Before it can be configured (wireguard-go) or has been (of
-// the kernel) Up calls early, if there is one.
+// does. It has these peers, without routes; or else There as it was at first. Before it can be configured (wireguard-go) or has
+// been (of the kernel) Up calls early, if there is one.
 func (n *Network) Up(early func(), peers ...wgtypes.PeerConfig) error {
-	if len(peers) == 0 {
-		peers = []wgtypes.PeerConfig{n.there}
-	}
 	if err := n.addWireGuard(n.Here, n.kind == WireGuardGo, early); err != nil {
 		return err
 	}
-	return n.Here.meet(peers...)
+	if len(peers) > 0 {
+		return n.Here.meet(peers...)
+	}
+	return n.Here.reach(n.there)
 }
 
 // introduce makes either host the other's peer. There comes first: Here may have a keepalive, which starts a handshake at once,
@@ -222,7 +225,7 @@ func (n *Network) introduce(opts Options) error {
 	if opts.ThereHasNoEndpoint {
 		here.Endpoint = nil
 	}
-	if err := n.There.meet(here); err != nil {
+	if err := n.There.reach(here); err != nil {
 		return err
 	}
 	if err := n.There.Do(func() error { return addSubnetAddrs(opts.ExtraAllowedIPs) }); err != nil {
@@ -235,7 +238,7 @@ func (n *Network) introduce(opts Options) error {
 		there.AllowedIPs = append(there.AllowedIPs, *ipNet(prefix.Masked()))
 	}
 	n.there = there
-	return n.Here.meet(there)
+	return n.Here.reach(there)
 }
 
 // addSubnetAddrs puts the addresses on the loopback interface: on the WireGuard interface they could become the source of what
