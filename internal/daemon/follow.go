@@ -19,6 +19,10 @@ import (
 // one is connected.
 const sessionLifetime = 180 * time.Second
 
+// closedAtOnce is how many peers are closed in one go, so that who ends a daemon
+// which has just begun waits for no more than what was closed to be given back.
+const closedAtOnce = 1000
+
 // read reads the device and follows it. Errors: wg.ErrNoDevice if it is gone.
 func (s *session) read(ctx context.Context) error {
 	begin := time.Now()
@@ -136,7 +140,13 @@ func (s *session) addPeers(ctx context.Context, now map[lazy.Key]wg.Peer, peers 
 		}
 	}
 	// The journal comes first: what it does not know is lost in a crash.
-	errs := []error{s.journal.Save(s.connector.Originals()), s.connector.CloseAll(dormant)}
+	errs := []error{s.journal.Save(s.connector.Originals())}
+	for some := range slices.Chunk(dormant, closedAtOnce) {
+		if err := ctx.Err(); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		errs = append(errs, s.connector.CloseAll(some))
+	}
 	policy := s.d.policy.Load()
 	for _, p := range peers {
 		if err := ctx.Err(); err != nil {

@@ -40,7 +40,7 @@ type session struct {
 // left. The caller holds d.applying, or is the only one who has the daemon.
 func (d *Daemon) begin(ctx context.Context, ready func() error) (*session, error) {
 	s := &session{d: d, known: make(map[lazy.Key]wg.Peer)}
-	peers, err := s.open()
+	peers, err := s.open(ctx)
 	if err == nil && ready != nil {
 		err = ready()
 	}
@@ -58,16 +58,13 @@ func (d *Daemon) begin(ctx context.Context, ready func() error) (*session, error
 }
 
 // open takes hold of the interface, and returns its peers.
-func (s *session) open() (peers []wg.Peer, err error) {
+func (s *session) open(ctx context.Context) (peers []wg.Peer, err error) {
 	policy := s.d.policy.Load()
 	iface := policy.options.Interface
 	if s.index, err = s.d.links.index(iface); err != nil {
 		return nil, err
 	}
-	if s.device, err = wg.Open(iface); err != nil {
-		return nil, err
-	}
-	if peers, err = s.device.Peers(); err != nil {
+	if s.device, peers, err = openDevice(ctx, iface); err != nil {
 		return nil, err
 	}
 	s.detector, err = detect.New(detect.Options{
@@ -86,6 +83,35 @@ func (s *session) open() (peers []wg.Peer, err error) {
 		return nil, err
 	}
 	return peers, s.d.feedAll(s.manager)
+}
+
+// openDevice opens a device and reads its peers. That takes long where there are
+// many, and changes nothing: once ctx is done nobody waits for it.
+func openDevice(ctx context.Context, name string) (*wg.Device, []wg.Peer, error) {
+	type result struct {
+		device *wg.Device
+		peers  []wg.Peer
+		err    error
+	}
+	done := make(chan result, 1)
+	go func() {
+		var r result
+		if r.device, r.err = wg.Open(name); r.err == nil {
+			r.peers, r.err = r.device.Peers()
+		}
+		done <- r
+	}()
+	select {
+	case r := <-done:
+		return r.device, r.peers, r.err
+	case <-ctx.Done():
+		go func() {
+			if r := <-done; r.device != nil {
+				_ = r.device.Close()
+			}
+		}()
+		return nil, nil, ctx.Err()
+	}
 }
 
 // managing are the manager's options, without detector and connector.

@@ -60,7 +60,6 @@ func (d *Daemon) watch(ctx context.Context) error {
 // look ends the session of an interface that is gone, begins one with an
 // interface that is there, or reads the device if that is due.
 func (w *watcher) look(ctx context.Context) {
-	begin := time.Now()
 	s, _ := w.now()
 	if s != nil && !s.isThere() {
 		w.leave(s)
@@ -69,15 +68,15 @@ func (w *watcher) look(ctx context.Context) {
 	switch {
 	case s == nil:
 		w.adopt(ctx)
-	case begin.Before(w.due):
-		return
-	default:
+		w.due = time.Now().Add(followInterval) // however long it took: there will be more to see soon
+	case !time.Now().Before(w.due):
 		w.read(ctx, s)
 	}
-	w.due = time.Now().Add(max(followInterval, followShare*time.Since(begin)))
 }
 
 func (w *watcher) read(ctx context.Context, s *session) {
+	begin := time.Now()
+	defer func() { w.due = time.Now().Add(max(followInterval, followShare*time.Since(begin))) }()
 	switch err := s.read(ctx); {
 	case err == nil, ctx.Err() != nil:
 	case errors.Is(err, wg.ErrNoDevice):

@@ -267,6 +267,9 @@ func TestSocketComesLater(t *testing.T) {
 		}
 		w.look(t.Context())
 		expectState(t, d, there(n), control.StateIdle)
+		if wait := time.Until(w.due); wait > followInterval { // its peers may not be complete yet
+			t.Errorf("the device is read in %s", wait)
+		}
 		want = append(want, saysGone)
 		if times > 2 {
 			want = append(want, "warning cannot manage the interface, trying again")
@@ -307,6 +310,15 @@ func TestGoneWhileOpening(t *testing.T) {
 	options.Policy.Peers = []config.Peer{{Name: "vm", Key: there(n), Hook: []string{"/bin/sleep", "1000"}}}
 	d := manage(t, options)
 	for round := range uint64(2) {
+		woken := make(chan []control.Result, 1)
+		go func() {
+			results, err := backend{d}.Wake(t.Context(), []string{"vm"})
+			if err != nil {
+				t.Error(err)
+			}
+			woken <- results
+		}()
+		expectState(t, d, there(n), control.StateConnecting)
 		conn, err := n.Here.DialUDP(netip.AddrPortFrom(n.There.IPv4, 7))
 		if err != nil {
 			t.Fatal(err)
@@ -318,15 +330,6 @@ func TestGoneWhileOpening(t *testing.T) {
 		}
 		conn.Close()
 		soon(t, "packets are held", func() bool { return statusOf(t, d, there(n)).Held == 3 })
-		expectState(t, d, there(n), control.StateConnecting)
-		woken := make(chan []control.Result, 1)
-		go func() {
-			results, err := backend{d}.Wake(t.Context(), []string{"vm"})
-			if err != nil {
-				t.Error(err)
-			}
-			woken <- results
-		}()
 		down(t, n)
 		look(t, d)
 		if results := <-woken; len(results) != 1 || results[0].Error != "it was removed from the interface" {
@@ -438,6 +441,28 @@ func TestStartInterrupted(t *testing.T) {
 		if got := keepaliveOf(t, n, key); got != every {
 			t.Errorf("keepalive %s, before %s", got, every)
 		}
+	}
+}
+
+// TestStartInterruptedWhileReading has a device that does not answer.
+func TestStartInterruptedWhileReading(t *testing.T) {
+	t.Parallel()
+	n := labtest.Network(t, lab.Options{Userspace: true})
+	options := optionsFor(t, n)
+	release := stall(t, n)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := New(ctx, options)
+		ended <- err
+	}()
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want that of the context", err)
+	}
+	release()
+	if left := files(t, options); len(left) > 0 || parkingDevice(t, n) {
+		t.Errorf("left: files %v, parking device: %v", left, parkingDevice(t, n))
 	}
 }
 
