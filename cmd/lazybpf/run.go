@@ -22,6 +22,10 @@ func newRunCommand() *cobra.Command {
 or SIGTERM. Peers with a handshake in the last 180 seconds start connected, the others asleep. Peers that are added to
 the interface, changed or removed meanwhile are noticed within 5 seconds. At the end every peer has its keepalive back.
 
+When the interface is deleted, as by wg-quick down, the daemon waits until there is one of the same name again, and then
+manages that with the peers that it has. Who is excluded by name or address is then whoever has these; peers that were
+excluded by hand stay so by their public keys.
+
 With --evict-after, a peer that has been asleep that long and had no handshake for 180 seconds is removed from the
 interface. It is put back whole by the next packet to it, which waits meanwhile, by lazybpf wake, or at the end. That
 keeps a WireGuard with very many peers small. What it costs: wg show does not list such a peer; the peer itself cannot
