@@ -75,6 +75,8 @@ func (s *session) follow(ctx context.Context, since time.Time, peers []wg.Peer, 
 	}
 	for _, key := range reading.Drifted {
 		s.d.log.WithField("peer", key).Debug("keepalive was changed by somebody else: adopted")
+	}
+	for _, key := range reading.Unsettled {
 		errs = append(errs, s.connector.Settle(key))
 	}
 	if n := len(reading.Drifted); n > 0 {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lazybpf/lazybpf/internal/config"
 	"github.com/lazybpf/lazybpf/internal/lab"
 	"github.com/lazybpf/lazybpf/internal/lab/labtest"
 	"github.com/lazybpf/lazybpf/pkg/control"
@@ -83,7 +84,10 @@ func TestWakeWaits(t *testing.T) {
 func TestWakeWaitsForAPacketsWake(t *testing.T) {
 	t.Parallel()
 	n := labtest.Network(t, lab.Options{Userspace: true, Keepalive: every})
-	d := manage(t, optionsFor(t, n))
+	options := optionsFor(t, n)
+	// What has an endpoint to be set is not connected before.
+	options.Policy.Peers = []config.Peer{{Key: there(n), Wake: lazy.WakePass, Endpoint: n.There.Endpoint.String()}}
+	d := manage(t, options)
 	do(t, backend{d}.Sleep, there(n).String())
 	expectKeepalive(t, n, there(n), 0)
 	release := stall(t, n)

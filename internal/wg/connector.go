@@ -4,7 +4,6 @@ package wg
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -43,6 +42,10 @@ type Connector struct {
 	mu      sync.Mutex // guards what follows, not what is in the peers
 	peers   map[lazy.Key]*managed
 	waiting map[lazy.Key]*eviction
+	later   map[lazy.Key]*managed // whose keepalives are set in a moment
+
+	// Held by who locks several peers, so that no two wait for each other.
+	several sync.Mutex
 
 	// Held by the Evict that does the work for all that wait.
 	evicting sync.Mutex
@@ -81,6 +84,7 @@ func NewConnector(device *Device, finder Finder) *Connector {
 	return &Connector{
 		device: device, finder: finder,
 		peers: make(map[lazy.Key]*managed), waiting: make(map[lazy.Key]*eviction),
+		later: make(map[lazy.Key]*managed),
 	}
 }
 
@@ -106,7 +110,7 @@ func (c *Connector) Forget(peer lazy.Key) {
 // Release gives a peer the keepalive back that it has without lazybpf, and
 // forgets it. Errors: ErrUnknownPeer, ErrNoDevice, ErrPermission.
 func (c *Connector) Release(peer lazy.Key) error {
-	err := c.change(peer, netip.AddrPort{}, func(m *managed) { m.closed, m.open = false, m.original })
+	err := c.change(peer, func(m *managed) { m.closed, m.open = false, m.original })
 	c.Forget(peer)
 	return err
 }
@@ -144,8 +148,10 @@ func (c *Connector) finds(peer lazy.Key, wake lazy.Wake) bool {
 // Open sets the peer's keepalive, and its endpoint if it is to be found, in one
 // message. A peer that a packet from it has woken keeps its endpoint, and so does
 // one that comes while it is being looked for: WireGuard has just learned where it
-// is. An evicted peer is put back whole, where it was or was found. Errors:
-// ErrUnknownPeer, ErrNoDevice, ErrPermission, those of the finder.
+// is. An evicted peer is put back whole, where it was or was found. Where nothing
+// but the keepalive is to be set, and a packet shakes hands already, that is done
+// keepaliveDelay later. Errors: ErrUnknownPeer, ErrNoDevice, ErrPermission, those
+// of the finder.
 func (c *Connector) Open(ctx context.Context, peer lazy.Key, wake lazy.Wake) error {
 	var found []netip.AddrPort
 	if c.finds(peer, wake) {
@@ -157,17 +163,20 @@ func (c *Connector) Open(ctx context.Context, peer lazy.Key, wake lazy.Wake) err
 			found = nil
 		}
 	}
-	var endpoint netip.AddrPort
-	if len(found) > 0 {
-		endpoint = found[0]
-	}
-	return c.change(peer, endpoint, func(m *managed) {
+	opened := func(m *managed) {
 		m.closed = false
 		m.untried = nil
 		if len(found) > 1 {
 			m.untried = append(slices.Clone(found[1:]), found[0])
 		}
-	})
+	}
+	switch byPacket := wake.Reason == lazy.ReasonEgress || wake.Reason == lazy.ReasonIngress; {
+	case len(found) > 0:
+		return c.changeTo(peer, found[0], c.set, opened)
+	case byPacket:
+		return c.changeTo(peer, netip.AddrPort{}, c.setLater, opened)
+	}
+	return c.change(peer, opened)
 }
 
 // TryNext sets the next of the endpoints that were found for a peer which does
@@ -191,7 +200,7 @@ func (c *Connector) TryNext(peer lazy.Key) error {
 // that of the device without lazybpf. Errors: ErrUnknownPeer, ErrNoDevice,
 // ErrPermission.
 func (c *Connector) SetKeepalive(peer lazy.Key, keepalive *time.Duration) error {
-	return c.change(peer, netip.AddrPort{}, func(m *managed) {
+	return c.change(peer, func(m *managed) {
 		m.open = m.original
 		if keepalive != nil {
 			m.open = *keepalive
@@ -202,17 +211,25 @@ func (c *Connector) SetKeepalive(peer lazy.Key, keepalive *time.Duration) error 
 // Close turns the peer's keepalive off. Errors: ErrUnknownPeer, ErrNoDevice,
 // ErrPermission.
 func (c *Connector) Close(_ context.Context, peer lazy.Key) error {
-	return c.change(peer, netip.AddrPort{}, func(m *managed) { m.closed = true })
+	return c.change(peer, func(m *managed) { m.closed = true })
 }
 
 // Settle makes the device have what it should for the peer, after others have
 // changed it. Errors: ErrUnknownPeer, ErrNoDevice, ErrPermission.
 func (c *Connector) Settle(peer lazy.Key) error {
-	return c.change(peer, netip.AddrPort{}, func(*managed) {})
+	return c.change(peer, func(*managed) {})
 }
 
 // change makes the device follow a change of what it should have.
-func (c *Connector) change(peer lazy.Key, endpoint netip.AddrPort, decide func(*managed)) error {
+func (c *Connector) change(peer lazy.Key, decide func(*managed)) error {
+	return c.changeTo(peer, netip.AddrPort{}, c.set, decide)
+}
+
+// changeTo is change that also sets an endpoint, if that is valid. On a device
+// that has the peer, and has not all it should, write does it.
+func (c *Connector) changeTo(peer lazy.Key, endpoint netip.AddrPort,
+	write func(*managed, lazy.Key, netip.AddrPort) error, decide func(*managed),
+) error {
 	m, err := c.peer(peer)
 	if err != nil {
 		return err
@@ -229,7 +246,7 @@ func (c *Connector) change(peer lazy.Key, endpoint netip.AddrPort, decide func(*
 	if m.now == m.want() && !endpoint.IsValid() {
 		return nil
 	}
-	return c.set(m, peer, endpoint)
+	return write(m, peer, endpoint)
 }
 
 // set writes to the device. The caller holds m.mu.
@@ -238,50 +255,6 @@ func (c *Connector) set(m *managed, peer lazy.Key, endpoint netip.AddrPort) erro
 	m.changed = time.Now()
 	if err == nil {
 		m.now = m.want()
-	}
-	return err
-}
-
-// CloseAll is Close for many peers that nobody opens meanwhile, in as few
-// messages as can be.
-func (c *Connector) CloseAll(peers []lazy.Key) error {
-	chosen := make(map[lazy.Key]*managed, len(peers))
-	for _, key := range peers {
-		if m, err := c.peer(key); err == nil {
-			chosen[key] = m
-		}
-	}
-	return c.changeAll(chosen, func(m *managed) { m.closed = true })
-}
-
-// GiveBack puts back all peers that are evicted, and gives all the keepalives
-// that they have without lazybpf. From then on nobody is evicted.
-func (c *Connector) GiveBack() error {
-	return errors.Join(c.putBackAll(), c.changeAll(c.all(), func(m *managed) {
-		m.closed, m.open = false, m.original
-	}))
-}
-
-func (c *Connector) changeAll(peers map[lazy.Key]*managed, decide func(*managed)) error {
-	var changes []Change
-	var changing []*managed
-	for key, m := range peers {
-		m.mu.Lock()
-		decide(m)
-		if m.now != m.want() {
-			changes = append(changes, Change{Key: key, Keepalive: m.want()})
-			changing = append(changing, m)
-		}
-		m.mu.Unlock()
-	}
-	err := c.device.Configure(changes...)
-	for i, m := range changing {
-		m.mu.Lock()
-		m.changed = time.Now()
-		if err == nil {
-			m.now = changes[i].Keepalive
-		}
-		m.mu.Unlock()
 	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/lazybpf/lazybpf/pkg/lazy"
@@ -19,11 +20,25 @@ import (
 var _ lazy.Connector = (*Connector)(nil)
 
 // stories are what happens to a peer with a keepalive of 25 s, step by step, and what is seen of it: the keepalives that
-// are set, and drift. "others 30s" is somebody else who sets the keepalive.
+// are set, drift, and that the keepalive is not yet what it should be. "packet" is an Open because of one, "others 30s" is
+// somebody else who sets the keepalive, and "broken" is a device that refuses.
 var stories = []struct{ steps, seen string }{
 	{"close", "0s"},
 	{"close, open", "0s, 25s"},
 	{"close, open, close", "0s, 25s, 0s"},
+
+	// A packet and its handshake come first.
+	{"close, packet", "0s"},
+	{"close, packet, wait", "0s, 25s"},
+	{"close, packet, packet, wait, wait", "0s, 25s"},
+	{"close, packet, open, wait", "0s, 25s"},
+	{"close, packet, close, wait", "0s"},
+	{"close, packet, close, packet, wait", "0s, 25s"},
+	{"close, packet, give back, wait", "0s, 25s"},
+	{"close, packet, forget, wait", "0s"},
+	{"close, packet, observe, settle, wait", "0s, unsettled, 25s"},
+	{"close, broken, packet, wait, works, observe, settle", "0s, unsettled, 25s"},
+	{"close, packet, others 30s, observe, wait", "0s, drift"},
 
 	// No message where nothing changes.
 	{"open", ""},
@@ -42,8 +57,8 @@ var stories = []struct{ steps, seen string }{
 	{"others 0s, observe, close, open", "drift"},
 
 	// A dormant peer is turned off again, and has the new keepalive once it is open.
-	{"close, others 30s, observe, settle, open", "0s, drift, 0s, 30s"},
-	{"close, others 25s, observe, settle, open", "0s, drift, 0s, 25s"},
+	{"close, others 30s, observe, settle, open", "0s, drift, unsettled, 0s, 30s"},
+	{"close, others 25s, observe, settle, open", "0s, drift, unsettled, 0s, 25s"},
 	{"close, others 0s, observe, open", "0s, 25s"},
 
 	// Without a look, nobody knows.
@@ -62,42 +77,90 @@ func observe(t *testing.T, c *Connector, since time.Time, peers []Peer) []lazy.K
 
 func TestStories(t *testing.T) {
 	for _, story := range stories {
-		r := newRecorder(t)
-		key := keyOf(1)
-		c := newConnector(r, nil, key)
-		var seen []string
-		for step := range strings.SplitSeq(story.steps, ", ") {
-			verb, argument, _ := strings.Cut(step, " ")
-			var err error
-			switch verb {
-			case "open":
-				err = c.Open(t.Context(), key, lazy.Wake{Reason: lazy.ReasonEgress})
-			case "close":
-				err = c.Close(t.Context(), key)
-			case "settle":
-				err = c.Settle(key)
-			case "others":
-				var keepalive time.Duration
-				keepalive, err = time.ParseDuration(argument)
-				r.set(keepalive, key)
-			case "observe":
-				if drifted := observe(t, c, time.Now(), []Peer{r.peer(key)}); len(drifted) > 0 {
-					seen = append(seen, "drift")
-				}
-			default:
-				t.Fatalf("unknown step %q", step)
+		synctest.Test(t, func(t *testing.T) {
+			if got := strings.Join(tell(t, story.steps), ", "); got != story.seen {
+				t.Errorf("%s: %q is seen, want %q", story.steps, got, story.seen)
 			}
-			if err != nil {
-				t.Errorf("%s: %s: %v", story.steps, step, err)
+		})
+	}
+}
+
+// tell has a story happen, and returns what is seen.
+func tell(t *testing.T, steps string) (seen []string) {
+	r := newRecorder(t)
+	key := keyOf(1)
+	c := newConnector(r, nil, key)
+	for step := range strings.SplitSeq(steps, ", ") {
+		verb, argument, _ := strings.Cut(step, " ")
+		var err error
+		switch verb {
+		case "open":
+			err = c.Open(t.Context(), key, asked)
+		case "packet":
+			err = c.Open(t.Context(), key, egress)
+		case "wait":
+			time.Sleep(keepaliveDelay)
+			synctest.Wait()
+		case "close":
+			err = c.Close(t.Context(), key)
+		case "settle":
+			err = c.Settle(key)
+		case "forget":
+			c.Forget(key)
+		case "give":
+			err = c.GiveBack()
+		case "broken":
+			r.check = func() error { return errBroken }
+		case "works":
+			r.check = nil
+		case "others":
+			var keepalive time.Duration
+			keepalive, err = time.ParseDuration(argument)
+			r.set(keepalive, key)
+		case "observe":
+			time.Sleep(time.Nanosecond) // what was changed in the moment of the reading is not looked at
+			reading, failed := c.Observe(time.Now(), []Peer{r.peer(key)})
+			if err = failed; len(reading.Drifted) > 0 {
+				seen = append(seen, "drift")
 			}
-			for _, message := range r.take() {
-				seen = append(seen, strings.TrimPrefix(message, "peer 1 "))
+			if len(reading.Unsettled) > 0 {
+				seen = append(seen, "unsettled")
 			}
+		default:
+			t.Fatalf("unknown step %q", step)
 		}
-		if got := strings.Join(seen, ", "); got != story.seen {
-			t.Errorf("%s: %q is seen, want %q", story.steps, got, story.seen)
+		if err != nil {
+			t.Errorf("%s: %s: %v", steps, step, err)
+		}
+		for _, message := range r.take() {
+			seen = append(seen, strings.TrimPrefix(message, "peer 1 "))
 		}
 	}
+	return seen
+}
+
+// TestWakesShareAMessage has peers woken by packets one after the other.
+func TestWakesShareAMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRecorder(t)
+		keys := []lazy.Key{keyOf(1), keyOf(2), keyOf(3)}
+		c := newConnector(r, nil, keys...)
+		if err := c.CloseAll(keys); err != nil {
+			t.Fatal(err)
+		}
+		r.take()
+		for _, key := range keys {
+			if err := c.Open(t.Context(), key, egress); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(keepaliveDelay / 4)
+		}
+		time.Sleep(keepaliveDelay)
+		synctest.Wait()
+		if got, want := r.take(), []string{"peer 1 25s, peer 2 25s, peer 3 25s"}; !slices.Equal(got, want) {
+			t.Errorf("messages %q, want %q", got, want)
+		}
+	})
 }
 
 func TestOpenSetsEndpointAndKeepaliveAtOnce(t *testing.T) {
@@ -151,6 +214,7 @@ func TestIngressKeepsEndpoint(t *testing.T) {
 	if err := c.Open(t.Context(), keyOf(1), lazy.Wake{Reason: lazy.ReasonIngress}); err != nil {
 		t.Fatal(err)
 	}
+	c.setWaiting()
 	if got, want := r.take(), []string{"peer 1 25s"}; !slices.Equal(got, want) {
 		t.Errorf("messages %q, want %q", got, want)
 	}

@@ -100,6 +100,8 @@ func (c *Connector) read(batch map[lazy.Key]*eviction) (map[lazy.Key]*evicted, e
 
 // evict notes the peers in the file, and then removes them from the device.
 func (c *Connector) evict(going []*eviction) {
+	c.several.Lock()
+	defer c.several.Unlock()
 	saved := make([]*evicted, len(going))
 	for i, e := range going {
 		e.peer.mu.Lock()

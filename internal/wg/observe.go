@@ -11,10 +11,11 @@ import (
 
 // Reading is what the connector makes of a reading of the device.
 type Reading struct {
-	Peers    []Peer     // as on the device; those that are evicted as they will be
-	Drifted  []lazy.Key // somebody else has set their keepalive
-	Returned []lazy.Key // somebody else has put them back while they were evicted
-	Silent   []lazy.Key // they do not answer where they are, and may be elsewhere: TryNext
+	Peers     []Peer     // as on the device; those that are evicted as they will be
+	Drifted   []lazy.Key // somebody else has set their keepalive
+	Unsettled []lazy.Key // their keepalive is not what it should be: Settle
+	Returned  []lazy.Key // somebody else has put them back while they were evicted
+	Silent    []lazy.Key // they do not answer where they are, and may be elsewhere: TryNext
 }
 
 // answerTime is how long a peer has to answer at an endpoint: WireGuard sends
@@ -34,14 +35,17 @@ func (c *Connector) Observe(since time.Time, peers []Peer) (Reading, error) {
 		if err != nil {
 			continue
 		}
-		drifted, returned, silent := m.observe(since, p)
-		if drifted {
+		is := m.observe(since, p)
+		if is.drifted {
 			r.Drifted = append(r.Drifted, p.Key)
 		}
-		if returned {
+		if is.unsettled {
+			r.Unsettled = append(r.Unsettled, p.Key)
+		}
+		if is.returned {
 			r.Returned = append(r.Returned, p.Key)
 		}
-		if silent {
+		if is.silent {
 			r.Silent = append(r.Silent, p.Key)
 		}
 	}
@@ -63,29 +67,31 @@ func (c *Connector) Observe(since time.Time, peers []Peer) (Reading, error) {
 	return r, errors.Join(append(errs, c.file.mend())...)
 }
 
-// observe says whether somebody else has set the peer's keepalive, whether the
-// peer was evicted and somebody else has put it back, and whether it does not
-// answer and may be elsewhere.
-func (m *managed) observe(since time.Time, seen Peer) (drifted, returned, silent bool) {
+// observed is in which lists of a Reading a peer belongs.
+type observed struct{ drifted, unsettled, returned, silent bool }
+
+// observe takes notice of what others have done with the peer.
+func (m *managed) observe(since time.Time, seen Peer) (is observed) {
 	if !m.mu.TryLock() {
-		return false, false, false // it is being changed: look again next time
+		return is // it is being changed: look again next time
 	}
 	defer m.mu.Unlock()
 	if !m.changed.Before(since) {
-		return false, false, false
+		return is
 	}
-	returned = m.evicted.Swap(nil) != nil
+	is.returned = m.evicted.Swap(nil) != nil
 	switch {
 	case m.closed || seen.LastHandshake.After(m.changed):
 		m.untried = nil
 	case len(m.untried) > 0:
 		// One that has a session still need not shake hands to answer.
-		silent = since.Sub(m.changed) > answerTime && since.Sub(seen.LastHandshake) > lazy.MinEvictAfter
+		is.silent = since.Sub(m.changed) > answerTime && since.Sub(seen.LastHandshake) > lazy.MinEvictAfter
 	}
-	if drifted = seen.Keepalive != m.now; drifted {
+	if is.drifted = seen.Keepalive != m.now; is.drifted {
 		m.original, m.open, m.now = seen.Keepalive, seen.Keepalive, seen.Keepalive
 	}
-	return drifted, returned, silent
+	is.unsettled = m.now != m.want()
+	return is
 }
 
 // yield takes from an evicted peer the allowed IPs that others have got: had it

@@ -76,7 +76,7 @@ func TestObserveReturned(t *testing.T) {
 			t.Fatal(err)
 		}
 		expectPeer(t, d, wgtypes.Peer{PublicKey: theirs.PublicKey, AllowedIPs: theirs.AllowedIPs})
-		if err := c.Open(t.Context(), keyOf(1), egress); err != nil {
+		if err := c.Open(t.Context(), keyOf(1), asked); err != nil {
 			t.Fatal(err)
 		}
 		if keepalive != 0 {

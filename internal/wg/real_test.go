@@ -109,7 +109,8 @@ func TestRealPeer(t *testing.T) {
 	}{
 		{"close", func() error { return c.Close(t.Context(), key) }, 0, n.There.Endpoint},
 		{"open after ingress", func() error { return c.Open(t.Context(), key, lazy.Wake{Reason: lazy.ReasonIngress}) },
-			every, n.There.Endpoint},
+			0, n.There.Endpoint},
+		{"a moment later", func() error { c.setWaiting(); return nil }, every, n.There.Endpoint},
 		{"close again", func() error { return c.Close(t.Context(), key) }, 0, n.There.Endpoint},
 		{"open", func() error { return c.Open(t.Context(), key, lazy.Wake{Reason: lazy.ReasonEgress}) }, every, elsewhere},
 		{"close all", func() error { return c.CloseAll([]lazy.Key{key}) }, 0, elsewhere},
