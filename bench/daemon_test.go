@@ -180,7 +180,8 @@ func BenchmarkWakeAll(b *testing.B) {
 
 const keepalive = 25 * time.Second
 
-// wakeAll returns how long it takes until all peers are connected.
+// wakeAll returns how long it takes until all peers are connected, and the device
+// has their keepalives.
 func wakeAll(b testing.TB, n *lab.Network, peers int) time.Duration {
 	b.Helper()
 	addToDevice(b, n, peers)
@@ -195,7 +196,27 @@ func wakeAll(b testing.TB, n *lab.Network, peers int) time.Duration {
 		var connected time.Duration
 		c.hear(&connected)
 	}
+	for deadline := begin.Add(patience); keptAlive(b, n) < peers; {
+		if time.Now().After(deadline) {
+			b.Fatal("not all keepalives were set")
+		}
+	}
 	return time.Since(begin)
+}
+
+// keptAlive is how many peers of the device have the keepalive.
+func keptAlive(b testing.TB, n *lab.Network) (count int) {
+	b.Helper()
+	device, err := n.Here.Device()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, p := range device.Peers {
+		if p.PersistentKeepaliveInterval == keepalive {
+			count++
+		}
+	}
+	return count
 }
 
 // configureAll sets the keepalives of all peers, one after the other.
