@@ -3,7 +3,6 @@
 package detect
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"runtime"
@@ -50,15 +49,13 @@ type Event struct {
 	UID uint32
 }
 
-// decodeEvent reads a record of the ring buffer.
+// decodeEvent reads a record of the ring buffer, which is aligned as the program
+// has written it.
 func decodeEvent(record []byte, c clock) (Event, error) {
-	var raw bpfEvent
-	if len(record) < int(unsafe.Sizeof(raw)) {
-		return Event{}, fmt.Errorf("event of %d bytes, expected %d", len(record), unsafe.Sizeof(raw))
+	if size := int(unsafe.Sizeof(bpfEvent{})); len(record) < size {
+		return Event{}, fmt.Errorf("event of %d bytes, expected %d", len(record), size)
 	}
-	if _, err := binary.Decode(record, binary.NativeEndian, &raw); err != nil {
-		return Event{}, err
-	}
+	raw := (*bpfEvent)(unsafe.Pointer(&record[0]))
 	captured := min(int(raw.Captured), len(raw.Packet))
 	flow, _ := parse(raw.Packet[:captured])
 	return Event{

@@ -61,7 +61,7 @@ func (m *Manager) step(p *peer, in input, wake Wake) {
 		m.evict(p, now)
 	}
 	if p.state != from {
-		m.publish(p, from, by, failure)
+		m.publish(p, now, from, by, failure)
 	}
 	if p.state < from {
 		m.rewatch(p.Groups...)

@@ -274,8 +274,8 @@ func (m *Manager) Subscribe() (*Subscription, error) {
 
 // publish tells the subscribers that the peer came from another state, by a
 // wake if it is not the zero one.
-func (m *Manager) publish(p *peer, from State, wake Wake, failure error) {
-	change := Change{Time: time.Now(), Key: p.Key, From: from, To: p.state, Wake: wake, Err: failure}
+func (m *Manager) publish(p *peer, at time.Time, from State, wake Wake, failure error) {
+	change := Change{Time: at, Key: p.Key, From: from, To: p.state, Wake: wake, Err: failure}
 	for s := range m.subscribers {
 		s.add(change)
 	}

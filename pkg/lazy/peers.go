@@ -21,7 +21,7 @@ func (m *Manager) AddPeer(config Peer) (excluded bool, err error) {
 		}
 		p.state = Idle
 		m.arm(p, time.Now())
-		m.publish(p, 0, Wake{}, nil)
+		m.publish(p, time.Now(), 0, Wake{}, nil)
 		if excluded = m.excluded[p.Key]; excluded {
 			m.exclude(p)
 		}
@@ -45,7 +45,7 @@ func (m *Manager) AddActivePeers(configs ...Peer) error {
 			p.stir().since = time.Now()
 			p.wake = &Wake{Reason: ReasonStart, Time: p.since}
 			m.watch(p)
-			m.publish(p, 0, *p.wake, nil)
+			m.publish(p, time.Now(), 0, *p.wake, nil)
 			m.rally(p.Groups...)
 		}
 		return nil
@@ -129,7 +129,7 @@ func (m *Manager) RemovePeer(key Key) error {
 		m.groups.leave(p)
 		from := p.state
 		p.state = 0
-		m.publish(p, from, Wake{}, nil)
+		m.publish(p, time.Now(), from, Wake{}, nil)
 		m.rewatch(p.Groups...)
 		m.callWaiting()
 		return m.detector.Remove(p.id)
