@@ -4,10 +4,18 @@ package bench
 
 import (
 	"context"
+	"encoding/binary"
+	"net"
 	"net/netip"
+	"os"
+	"runtime"
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
 	"github.com/lazybpf/lazybpf/internal/lab"
@@ -46,28 +54,31 @@ func talk(b testing.TB, n *lab.Network, peer int) {
 
 // BenchmarkEvent is how long it takes from the moment in which a packet passes the
 // hook until the manager, in a process of its own, has taken its event. Most of
-// it is the kernel waking a thread: what that takes by itself is measured in
-// turn, with a pipe.
+// it is the kernel waking a thread: what that takes by itself is measured first,
+// with a program at the same hook that does nothing else.
 func BenchmarkEvent(b *testing.B) {
 	const samples = 2000
 	n := newNetwork(b)
 	peers := sized(100_000)
+	each := max(1, peers/samples)
 	var took, thread []time.Duration
 	for b.Loop() {
 		took, thread = took[:0], thread[:0]
-		c := startChild(b, order{Interface: n.Here.Name, Dormant: peers})
-		p := newPipe(b)
-		each := max(1, peers/samples)
+		woken, detach := wakeThread(b, n)
 		for peer := 0; peer < peers; peer += each {
-			time.Sleep(time.Millisecond) // until all is still, and the process asleep
+			time.Sleep(time.Millisecond) // until all is still, and the thread asleep
+			talk(b, n, peer)
+			thread = append(thread, <-woken)
+		}
+		detach()
+		c := startChild(b, order{Interface: n.Here.Name, Dormant: peers})
+		for peer := 0; peer < peers; peer += each {
+			time.Sleep(time.Millisecond)
 			talk(b, n, peer)
 			var t time.Duration
 			c.hear(&t)
 			took = append(took, t)
-			time.Sleep(time.Millisecond)
-			thread = append(thread, p.wake(b))
 		}
-		p.close()
 		c.stop()
 	}
 	reportQuantiles(b, "", took)
@@ -75,43 +86,66 @@ func BenchmarkEvent(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// pipe has a thread at one end that sleeps in the kernel.
-type pipe struct {
-	ends  [2]int
-	awake chan time.Time
-}
-
-func newPipe(b testing.TB) *pipe {
+// wakeThread has each packet to Here's interface wake a thread by a ring buffer,
+// and returns how long after the packet passed the hook the thread ran.
+func wakeThread(b testing.TB, n *lab.Network) (woken <-chan time.Duration, detach func()) {
 	b.Helper()
-	p := &pipe{awake: make(chan time.Time)}
-	if err := unix.Pipe2(p.ends[:], unix.O_CLOEXEC); err != nil {
+	ring, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.RingBuf, MaxEntries: uint32(os.Getpagesize())})
+	if err != nil {
 		b.Fatal(err)
 	}
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.SchedCLS,
+		Instructions: asm.Instructions{
+			asm.FnKtimeGetNs.Call(),
+			asm.StoreMem(asm.RFP, -8, asm.R0, asm.DWord),
+			asm.LoadMapPtr(asm.R1, ring.FD()),
+			asm.Mov.Reg(asm.R2, asm.RFP),
+			asm.Add.Imm(asm.R2, -8),
+			asm.Mov.Imm(asm.R3, 8),
+			asm.Mov.Imm(asm.R4, 0),
+			asm.FnRingbufOutput.Call(),
+			asm.Mov.Imm(asm.R0, -1), // TCX_NEXT
+			asm.Return(),
+		},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var attached link.Link
+	err = n.Here.Do(func() error {
+		device, err := net.InterfaceByName(n.Here.Name)
+		if err == nil {
+			attached, err = link.AttachTCX(link.TCXOptions{Interface: device.Index, Program: program, Attach: ebpf.AttachTCXEgress})
+		}
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	reader, err := ringbuf.NewReader(ring)
+	if err != nil {
+		b.Fatal(err)
+	}
+	all := make(chan time.Duration, 1)
 	go func() {
-		defer close(p.awake)
-		var one [1]byte
-		for {
-			if n, _ := unix.Read(p.ends[0], one[:]); n == 0 {
+		runtime.LockOSThread()
+		defer close(all)
+		var record ringbuf.Record
+		for reader.ReadInto(&record) == nil {
+			var now unix.Timespec
+			if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
 				return
 			}
-			p.awake <- time.Now()
+			all <- time.Duration(now.Nano() - int64(binary.NativeEndian.Uint64(record.RawSample)))
 		}
 	}()
-	return p
-}
-
-// wake says how long after a byte was written the thread was awake.
-func (p *pipe) wake(b testing.TB) time.Duration {
-	b.Helper()
-	begin := time.Now()
-	if _, err := unix.Write(p.ends[1], []byte{1}); err != nil {
-		b.Fatal(err)
+	return all, func() {
+		attached.Close()
+		reader.Close()
+		for range all { // until the thread has ended
+		}
+		program.Close()
+		ring.Close()
 	}
-	return (<-p.awake).Sub(begin)
-}
-
-func (p *pipe) close() {
-	unix.Close(p.ends[1])
-	<-p.awake
-	unix.Close(p.ends[0])
 }

@@ -68,7 +68,7 @@ func (r *results) plot(dir string) error {
 			growing("usual design", "bench.Arm/listeners", "", "ns/peer"),
 		),
 		draws(filepath.Join(dir, "bench-wake.svg"), "µs", percent, "x",
-			spread("a thread woken by a pipe", "bench.Event", "thread-", "-µs", 1),
+			spread("a ring buffer that wakes a thread", "bench.Event", "thread-", "-µs", 1),
 			spread("packet to manager", "bench.Event", "", "-µs", 1),
 			spread("first round trip, plain", "e2e.FirstRoundTrip", "plain-", "-ms", 1000),
 			spread("first round trip, pass", "e2e.FirstRoundTrip", "pass-", "-ms", 1000),
