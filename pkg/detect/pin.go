@@ -22,10 +22,11 @@ type pins struct {
 // pinned are the names of the maps that are pinned.
 var pinned = []string{bpfMapPeers, bpfMapRoutes, bpfMapRules, bpfMapStats}
 
-// Pin makes the maps "peers", "routes", "rules" and "stats" appear as
-// files in dir, which is made if need be and must be on a bpffs. What is there under
-// these names is replaced. Close removes them. Error: ErrClosed, or what the
-// file system said; then nothing is pinned.
+// Pin makes the maps "peers", "routes", "rules" and "stats" appear as files in
+// dir, which is made if need be and must be on a bpffs. What is there under
+// these names is replaced, and what an earlier call has pinned goes. Close
+// removes them. If somebody else removes the folder meanwhile, it stays away.
+// Error: ErrClosed, or what the file system said; then nothing is pinned.
 func (d *Detector) Pin(dir string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -37,13 +38,14 @@ func (d *Detector) Pin(dir string) error {
 	}
 	d.pins = nil
 	p := &pins{dir: dir}
-	for folder := dir; !exists(folder); folder = filepath.Dir(folder) {
+	folder := dir
+	for ; !exists(folder); folder = filepath.Dir(folder) {
 		p.made = append([]string{folder}, p.made...)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return errors.Join(fmt.Errorf("pin maps: %w", err), p.remove())
+	if err := CheckPinDir(folder); err != nil { // before anything is removed there
+		return fmt.Errorf("pin maps: %w", err)
 	}
-	if err := CheckPinDir(dir); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return errors.Join(fmt.Errorf("pin maps: %w", err), p.remove())
 	}
 	d.pins = p
@@ -135,7 +137,7 @@ func RemoveLeftovers(device, pinDir string) error {
 	if err != nil {
 		return explain(err)
 	}
-	if pinDir == "" {
+	if pinDir == "" || CheckPinDir(pinDir) != nil { // files of these names are no pins elsewhere
 		return nil
 	}
 	if err := removePins(pinDir); err != nil {

@@ -151,3 +151,25 @@ func TestPinErrors(t *testing.T) {
 		expectPinned(t, d, good)
 	}
 }
+
+// TestPinElsewhere is about a folder that is on no bpffs: what has the names of
+// pins there is somebody's file.
+func TestPinElsewhere(t *testing.T) {
+	t.Parallel()
+	d := newRig(t, Options{})
+	dir := t.TempDir()
+	for _, name := range pinned {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Pin(dir); err == nil {
+		t.Error("pinned")
+	}
+	if err := RemoveLeftovers("nosuchdevice", dir); err != nil {
+		t.Error("RemoveLeftovers:", err)
+	}
+	if left := entries(t, dir); len(left) != len(pinned) {
+		t.Errorf("of the files %q are left", left)
+	}
+}
