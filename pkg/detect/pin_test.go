@@ -173,3 +173,24 @@ func TestPinElsewhere(t *testing.T) {
 		t.Errorf("of the files %q are left", left)
 	}
 }
+
+// TestPinTaken has somebody remove the pins before the tables grow: peers are
+// added all the same.
+func TestPinTaken(t *testing.T) {
+	t.Parallel()
+	d := newRig(t, Options{})
+	dir := bpffs + "/taken"
+	if err := errors.Join(d.Pin(dir), os.RemoveAll(dir)); err != nil {
+		t.Fatal(err)
+	}
+	for range minCapacity + 1 {
+		d.mustAdd()
+	}
+	if left := entries(t, dir); len(left) > 0 {
+		t.Errorf("pinned are %q", left)
+	}
+	if err := d.Pin(dir); err != nil {
+		t.Fatal(err)
+	}
+	expectPinned(t, d, dir)
+}

@@ -161,7 +161,11 @@ func (d *Detector) grow(c capacity) error {
 	for i, before := range copied {
 		larger.record(uint32(i)).add(before, snapshot(old.record(uint32(i))))
 	}
-	return errors.Join(d.repin(), old.close())
+	if err := d.repin(); err != nil { // pins are to look at: peers need none
+		_ = d.pins.remove()
+		d.pins = nil
+	}
+	return old.close()
 }
 
 // fill writes into tables by what else than routes packets are looked up: the
