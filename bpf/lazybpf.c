@@ -335,10 +335,10 @@ static __always_inline int is_local4(__be32 destination)
 	       destination == 0xffffffff;
 }
 
-/* ff02::/16 */
+/* ff02::/16, and with any flags: many programs look for each other in ff12::/16. */
 static __always_inline int is_local6(__be32 destination)
 {
-	return (destination & bpf_htonl(0xffff0000)) == bpf_htonl(0xff020000);
+	return (destination & bpf_htonl(0xff0f0000)) == bpf_htonl(0xff020000);
 }
 
 /* A pointer that is half a register in C. Volatile: the compiler must not copy that half. */

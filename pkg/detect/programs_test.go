@@ -65,6 +65,8 @@ func TestProgramsPeerOfPacket(t *testing.T) {
 		"limited broadcast":               {v4("255.255.255.255"), 0, Stats{Ignored: 1}},
 		"not quite that":                  {v4("255.255.255.254"), 0, nobody},
 		"IPv6 link-local group":           {v6("ff02::16"), 0, Stats{Ignored: 1}},
+		"IPv6 transient link-local group": {v6("ff12::8384"), 0, Stats{Ignored: 1}},
+		"IPv6 transient site-local group": {v6("ff15::8384"), everyone, Stats{}},
 		"IPv6 interface-local group":      {v6("ff01::1"), everyone, Stats{}},
 		"last IPv6 link-local group":      {v6("ff02:ffff::1"), 0, Stats{Ignored: 1}},
 		"after link-local groups of IPv6": {v6("ff03::1"), everyone, Stats{}},
@@ -148,7 +150,7 @@ func TestProgramsCountMulticast(t *testing.T) {
 	t.Parallel()
 	d := newRig(t, Options{CountMulticast: true})
 	all := d.mustAdd(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"))
-	for _, group := range []string{"224.0.0.251", "255.255.255.255", "ff02::fb"} {
+	for _, group := range []string{"224.0.0.251", "255.255.255.255", "ff02::fb", "ff12::8384"} {
 		to := netip.AddrPortFrom(netip.MustParseAddr(group), 5353)
 		packet := udp(hostPort4, to, "mDNS")
 		if to.Addr().Is6() {
