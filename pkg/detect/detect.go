@@ -26,8 +26,9 @@ type Options struct {
 	// Peers is how many to make room for at first, default 1024. The
 	// tables grow by themselves.
 	Peers int
-	// CountMulticast makes link-local multicast (224.0.0.0/24, ff02::/16) and
-	// limited broadcast wake peers and keep them awake like other traffic.
+	// CountMulticast makes link-local multicast (224.0.0.0/24; ff02::/16, ff12::/16
+	// and the like) and limited broadcast wake peers and keep them awake like
+	// other traffic.
 	CountMulticast bool
 	// Hold bounds what is held of each peer.
 	Hold Hold
@@ -120,7 +121,7 @@ func (d *Detector) open(options Options) error {
 		return err
 	}
 	// The parking device comes first: it is the lock.
-	d.parking, err = newParking(d, d.netlink, link, options.Hold.withDefaults())
+	d.parking, err = newParking(d, d.netlink, link.Index, options)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ package detect
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -33,6 +34,7 @@ type parking struct {
 	index  int // of the device
 	replay *replayer
 	limits Hold
+	groups bool // packets to groups of the link are held, too
 
 	tasks chan func(*parking)
 	ended chan struct{}
@@ -55,13 +57,14 @@ const parkingQueue = 4096
 // maxHeldBytes bounds what is held of all peers of a detector together.
 const maxHeldBytes = 64 << 20
 
-// newParking makes the parking device. Error: ErrBusy if it exists.
-func newParking(d *Detector, nl *netlink.Handle, link *netlink.LinkAttrs, limits Hold) (*parking, error) {
+// newParking makes the parking device for the device of this index. Error:
+// ErrBusy if it exists.
+func newParking(d *Detector, nl *netlink.Handle, ifindex int, options Options) (*parking, error) {
 	fd, err := unix.Open(tunPath, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, explain(fmt.Errorf("open %s: %w", tunPath, err))
 	}
-	name := parkingName(link.Index)
+	name := parkingName(ifindex)
 	request, err := unix.NewIfreq(name)
 	if err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
@@ -76,32 +79,32 @@ func newParking(d *Detector, nl *netlink.Handle, link *netlink.LinkAttrs, limits
 		return nil, errors.Join(err, unix.Close(fd))
 	}
 	p := &parking{
-		d: d, fd: fd, file: os.NewFile(uintptr(fd), name), limits: limits,
+		d: d, fd: fd, file: os.NewFile(uintptr(fd), name),
+		limits: options.Hold.withDefaults(), groups: options.CountMulticast,
 		tasks: make(chan func(*parking), 64), ended: make(chan struct{}),
 		buffer: make([]byte, 1<<16),
 	}
-	if err := p.setUp(nl, name, link); err != nil {
+	if err := p.setUp(nl, name, ifindex); err != nil {
 		return nil, errors.Join(fmt.Errorf("set up parking device: %w", err), p.file.Close())
 	}
 	return p, nil
 }
 
-// setUp brings the device up with nothing of its own to say: without an
-// address the kernel sends nothing through it.
-func (p *parking) setUp(nl *netlink.Handle, name string, watched *netlink.LinkAttrs) error {
+// setUp brings the device up, on which the kernel has nothing of its own to say:
+// in IPv4 because it has no address there, and in IPv6, where it reports groups
+// even so, because IPv6 is not on a device as narrow as this. The packets that
+// the egress program sends there have any size.
+func (p *parking) setUp(nl *netlink.Handle, name string, watched int) error {
+	const tooNarrow = 1280 - 1
 	link, err := nl.LinkByName(name)
 	if err != nil {
 		return err
 	}
 	p.index = link.Attrs().Index
-	const addrGenModeNone = 1 // IN6_ADDR_GEN_MODE_NONE
-	if err := nl.LinkSetIP6AddrGenMode(link, addrGenModeNone); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
+	if err := nl.LinkSetMTU(link, tooNarrow); err != nil {
 		return err
 	}
 	if err := nl.LinkSetTxQLen(link, parkingQueue); err != nil {
-		return err
-	}
-	if err := nl.LinkSetMTU(link, watched.MTU); err != nil {
 		return err
 	}
 	if err := nl.LinkSetUp(link); err != nil {
@@ -110,7 +113,7 @@ func (p *parking) setUp(nl *netlink.Handle, name string, watched *netlink.LinkAt
 	if p.raw, err = p.file.SyscallConn(); err != nil {
 		return err
 	}
-	p.replay, err = newReplayer(watched.Index)
+	p.replay, err = newReplayer(watched)
 	return err
 }
 
@@ -191,14 +194,16 @@ func (p *parking) drain() int {
 }
 
 // accept queues a packet for its peer, or sends it on if the gate was opened
-// while it was on its way. What belongs to no peer is not ours to send.
+// while it was on its way. What belongs to no peer is not ours to send, nor is
+// what the programs do not hold: others may send to this device, too.
 func (p *parking) accept(packet []byte) {
 	flow, payload := parse(packet)
-	if !flow.Destination.IsValid() {
+	to := flow.Destination.Addr()
+	if !to.IsValid() || isLocal(to) && !p.groups {
 		return
 	}
 	p.d.mu.Lock()
-	slot, ok := p.d.lookup(flow.Destination.Addr())
+	slot, ok := p.d.lookup(to)
 	if !ok || p.d.closed {
 		p.d.mu.Unlock()
 		return
@@ -227,6 +232,12 @@ func (p *parking) accept(packet []byte) {
 		p.bytes += q.push(held, p.limits)
 	}
 	p.report(id, q)
+}
+
+// isLocal says whether packets to an address stay on the link, as is_local4 and
+// is_local6 of bpf/lazybpf.c do.
+func isLocal(a netip.Addr) bool {
+	return a.IsLinkLocalMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
 func (p *parking) send(q *queue, held heldPacket) {
