@@ -3,6 +3,7 @@
 package detect
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"runtime"
@@ -25,6 +26,7 @@ func TestHold(t *testing.T) {
 		"discarded":              holdDiscarded,
 		"removed":                holdRemoved,
 		"connection attempts":    holdSYN,
+		"the last attempt":       holdLastSYN,
 		"does not wake":          holdNotWaking,
 		"fragments":              holdFragments,
 		"prefix moved":           holdPrefixMoved,
@@ -248,6 +250,47 @@ func holdSYN(w *tunnel) {
 		}
 	}
 	w.expectHeld(p, Activity{TxPackets: 4, Held: 6, Replayed: 4, Dropped: 2})
+	w.d.raised()
+}
+
+// holdLastSYN has TCP send a SYN again after the first one was held so long that
+// it is not worth sending, and a port be used for another connection.
+func holdLastSYN(w *tunnel) {
+	p := w.newHeld()
+	raw, err := newReplayer(w.dev.index)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer raw.close()
+	send := func(from netip.AddrPort, sequence uint32, data string) {
+		w.t.Helper()
+		if err := raw.send(heldPacket{bytes: tcpSegment(from, p.v4, tcpSYN, sequence, 0, data), protocol: unix.ETH_P_IP}); err != nil {
+			w.t.Fatal(err)
+		}
+		w.park()
+	}
+	first, second := netip.AddrPortFrom(host4, 1001), netip.AddrPortFrom(host4, 1002)
+	send(first, 100, "data that are early")
+	err = w.d.parking.do(func(parking *parking) {
+		parking.queue(p.id).packets[0].at = time.Now().Add(-parking.limits.Timeout)
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	send(second, 300, "")
+	send(first, 100, "")
+	send(second, 400, "")
+	w.d.mustOpen(p.id)
+	for _, want := range []struct {
+		from     netip.AddrPort
+		sequence uint32
+	}{{first, 100}, {second, 400}} {
+		flow, segment := parse(w.dev.next())
+		if sequence := binary.BigEndian.Uint32(segment[4:]); flow.Source != want.from || sequence != want.sequence {
+			w.t.Errorf("%s, %d came out, want %d from %s", flow, sequence, want.sequence, want.from)
+		}
+	}
+	w.expectHeld(p, Activity{TxPackets: 2, Held: 4, Replayed: 2, Dropped: 2})
 	w.d.raised()
 }
 

@@ -41,6 +41,9 @@ type heldPacket struct {
 	syn      Flow // of the connection that it opens; zero for other packets
 }
 
+// replaces says whether it makes another packet needless.
+func (p heldPacket) replaces(other heldPacket) bool { return p.syn != Flow{} && p.syn == other.syn }
+
 // queue has what is held of one peer, oldest first. The packets are those of
 // the parking goroutine alone, the counters may be read by all.
 type queue struct {
@@ -54,16 +57,18 @@ type queue struct {
 // many bytes the queue has grown.
 func (q *queue) push(p heldPacket, limits Hold) int {
 	before := q.bytes
-	// A SYN that TCP sends again says nothing new: held twice, it would reach
-	// the peer twice at once.
-	again := func(other heldPacket) bool { return other.syn == p.syn }
-	if p.syn != (Flow{}) && slices.ContainsFunc(q.packets, again) {
-		q.dropped.Add(1)
-		return 0
-	}
 	p.bytes = bytes.Clone(p.bytes)
-	q.packets = append(q.packets, p)
 	q.bytes += len(p.bytes)
+	// Of the SYNs of a flow only the last one is worth anything: sent again they
+	// would reach the peer twice at once, and that of a connection that was given
+	// up would be in the way of the next.
+	if i := slices.IndexFunc(q.packets, p.replaces); i >= 0 {
+		q.bytes -= len(q.packets[i].bytes)
+		q.packets[i] = p
+		q.dropped.Add(1)
+	} else {
+		q.packets = append(q.packets, p)
+	}
 	for len(q.packets) > limits.Packets || q.bytes > limits.Bytes && len(q.packets) > 1 {
 		q.bytes -= len(q.packets[0].bytes)
 		q.packets = slices.Delete(q.packets, 0, 1)
