@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -74,6 +75,32 @@ func TestHoldAll(t *testing.T) {
 	w.d.mustOpen(other.id)
 	w.dev.expect("fits", "fits")
 	w.expectHeld(p, Activity{TxPackets: 1, Held: 2, Replayed: 1, Dropped: 1})
+}
+
+// TestHoldRemove removes peers while somebody else goes on arming them and sending
+// to them: what is held of them then counts no longer.
+func TestHoldRemove(t *testing.T) {
+	w := newTunnel(t, Options{})
+	for range 300 {
+		p := w.newHeld()
+		held := make(chan struct{})
+		var other sync.WaitGroup
+		other.Go(func() {
+			for sent := 0; w.d.Arm(p.id, true) == nil; sent++ {
+				w.send(p.v4, "to be forgotten")
+				if sent == 3 {
+					close(held)
+				}
+			}
+		})
+		<-held
+		if err := w.d.Remove(p.id); err != nil {
+			t.Fatal(err)
+		}
+		other.Wait()
+	}
+	w.park()
+	w.expectEmpty()
 }
 
 // TestHoldSuccess holds more packets than the parking device takes while nobody

@@ -270,8 +270,7 @@ func (p *parking) sendAll(id ID) {
 		return
 	}
 	oldest := time.Now().Add(-p.limits.Timeout)
-	for _, held := range q.take() {
-		p.bytes -= len(held.bytes)
+	for _, held := range p.take(q) {
 		if held.at.Before(oldest) {
 			q.dropped.Add(1)
 			continue
@@ -285,13 +284,16 @@ func (p *parking) sendAll(id ID) {
 func (p *parking) discard(id ID) {
 	p.drain()
 	if q := p.queue(id); q != nil {
-		for _, held := range q.take() {
-			p.bytes -= len(held.bytes)
-			q.dropped.Add(1)
-		}
+		q.dropped.Add(uint64(len(p.take(q))))
 		p.report(id, q)
 	}
 	p.open(id)
+}
+
+// take empties a queue.
+func (p *parking) take(q *queue) []heldPacket {
+	p.bytes -= q.bytes
+	return q.take()
 }
 
 // queue returns the peer's queue, nil if it has none.

@@ -3,6 +3,7 @@
 package detect
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -131,23 +132,34 @@ func (d *Detector) SetPrefixes(id ID, prefixes []netip.Prefix) error {
 }
 
 // Remove forgets a peer and drops what is held of it. Its ID is not used again
-// before 65,535 others have had its record. Error: ErrUnknownPeer.
+// before 65,534 others have had its record; an event of it may still come.
+// Errors: ErrUnknownPeer, ErrClosed.
 func (d *Detector) Remove(id ID) error {
 	if err := d.Discard(id); err != nil {
 		return err
 	}
+	q, err := d.forget(id)
+	if q != nil { // which has packets if somebody has armed the peer meanwhile
+		err = errors.Join(err, d.parking.do(func(p *parking) { p.take(q) }))
+	}
+	return err
+}
+
+// forget takes a peer's prefixes and its record from it, and returns its queue.
+func (d *Detector) forget(id ID) (*queue, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s, r, err := d.peer(id)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	q := s.queue
 	err = d.disclaimAll(id.Slot(), s.prefixes)
 	storeGate(r, bpfGateGATE_OPEN)
 	d.changeRules(r, 0)
 	*s = slot{generation: s.generation}
 	d.free = append(d.free, id.Slot())
-	return err
+	return q, err
 }
 
 // Arm makes the peer's next packet raise an event, and no packet after it until
