@@ -59,7 +59,7 @@ const maxPeers = 1 << 20
 
 // Detector watches one device. Its methods may be called from any goroutine.
 type Detector struct {
-	clock   clock
+	clock   *clock
 	spec    *ebpf.CollectionSpec
 	shared  *shared
 	parking *parking

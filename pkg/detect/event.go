@@ -51,7 +51,7 @@ type Event struct {
 
 // decodeEvent reads a record of the ring buffer, which is aligned as the program
 // has written it.
-func decodeEvent(record []byte, c clock) (Event, error) {
+func decodeEvent(record []byte, c *clock) (Event, error) {
 	if size := int(unsafe.Sizeof(bpfEvent{})); len(record) < size {
 		return Event{}, fmt.Errorf("event of %d bytes, expected %d", len(record), size)
 	}

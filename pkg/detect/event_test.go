@@ -90,7 +90,7 @@ func FuzzDecodeEvent(f *testing.F) {
 	}
 	f.Add(bytes.Repeat([]byte{0xff}, size)) // captures more than there is
 	f.Fuzz(func(t *testing.T, record []byte) {
-		event, err := decodeEvent(record, clock{})
+		event, err := decodeEvent(record, new(clock))
 		if (err != nil) != (len(record) < size) {
 			t.Fatalf("%d bytes of %d: %v", len(record), size, err)
 		}
@@ -166,6 +166,38 @@ func TestClock(t *testing.T) {
 	if got := c.at(uint64(ts.Nano()) + 1e9).Sub(c.at(uint64(ts.Nano()))); got != time.Second {
 		t.Errorf("a second lasts %s", got)
 	}
+}
+
+// TestClockSet has somebody set the wall clock, or the machine asleep for hours:
+// times are those of the clock on the wall all the same, and as far apart as before.
+func TestClockSet(t *testing.T) {
+	for _, hours := range []int{-9, 9} {
+		c, err := newClock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		last, mono := c.at(uint64(c.mono)), c.mono
+		c.base = elsewhere(c.base, hours)
+		now := time.Now()
+		got := c.at(uint64(mono) + uint64(now.Sub(last)))
+		if apart := got.Round(0).Sub(now.Round(0)).Abs(); apart > clockError {
+			t.Errorf("%s is %s from %s", got, apart, now)
+		}
+		if !got.Equal(now) {
+			t.Errorf("%s after the first time, want %s", got.Sub(last), now.Sub(last))
+		}
+		if again := c.at(uint64(mono) + uint64(now.Sub(last))); again != got {
+			t.Errorf("the same time is %s and %s", got, again)
+		}
+	}
+}
+
+// elsewhere is a time of the same monotonic clock by a wall clock that differs by
+// so many hours. The first word of a Time has the seconds above 30 bits of
+// nanoseconds.
+func elsewhere(t time.Time, hours int) time.Time {
+	*(*uint64)(unsafe.Pointer(&t)) += uint64(hours*3600) << 30
+	return t
 }
 
 func TestNames(t *testing.T) {
