@@ -83,6 +83,7 @@ func (d *Daemon) snapshot() (metrics.Snapshot, error) {
 	if d.session == nil {
 		return s, nil
 	}
+	s.Managed = true
 	peers, err := d.session.manager.Peers()
 	if err != nil {
 		return s, err

@@ -64,6 +64,7 @@ func TestMetrics(t *testing.T) {
 		for _, want := range []string{
 			`lazybpf_peers` + label + `state="connected"} 2`,
 			`lazybpf_peers` + label + `state="permanent"} 0`,
+			`lazybpf_interface_managed{interface="` + n.Here.Name + `"} 1`,
 			`lazybpf_wakes_total` + label + `reason="egress"} 1`,
 			`lazybpf_wakes_total` + label + `reason="request"} 1`,
 			`lazybpf_wake_duration_seconds_count{interface="` + n.Here.Name + `"} 2`,

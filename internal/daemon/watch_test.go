@@ -135,6 +135,9 @@ func TestGone(t *testing.T) {
 	if got := d.summary(); got != "the interface is gone" {
 		t.Errorf("systemd hears %q", got)
 	}
+	if told, err := d.snapshot(); told.Managed || err != nil {
+		t.Errorf("Prometheus sees %+v, error %v", told, err)
+	}
 	expectFiles(t, d, "wg0.sock")
 	if _, err := os.Stat(pins); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("pins are left: %v", err)

@@ -14,10 +14,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lazybpf/lazybpf/pkg/detect"
+	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
 // Snapshot is an interface at one moment.
 type Snapshot struct {
+	Managed                 bool           // false: the interface is gone, or cannot be managed yet
 	Peers                   map[string]int // how many, by state: idle, connecting, connected, permanent
 	Held, Replayed, Dropped uint64         // packets, of all peers that there have been
 	Detector                detect.Stats
@@ -73,6 +75,11 @@ func New(iface, version string, read func() (Snapshot, error)) *Metrics {
 		Name: "lazybpf_build_info", Help: "1, labelled with the version.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
+	// A counter that begins with its first count has no rate that shows it.
+	for reason := lazy.ReasonEgress; reason <= lazy.ReasonGroup; reason++ {
+		m.wakes.WithLabelValues(reason.String())
+	}
+	m.Changed(0, 0, 0)
 	factory.MustRegister(m.wakes, m.took, m.failures, m.drift, m.changes, m.reading, build, snapshots{read})
 	return m
 }
@@ -103,6 +110,7 @@ func (m *Metrics) Read(took time.Duration) { m.reading.Set(took.Seconds()) }
 type snapshots struct{ read func() (Snapshot, error) }
 
 var (
+	managedDesc  = prometheus.NewDesc("lazybpf_interface_managed", "1 if the interface's peers are managed, 0 while the interface is gone: lazybpf waits for another of its name.", nil, nil)
 	peersDesc    = prometheus.NewDesc("lazybpf_peers", "Peers by state; permanent ones are in no other.", []string{"state"}, nil)
 	packetsDesc  = prometheus.NewDesc("lazybpf_held_packets_total", "Packets held back while their peer slept, by what became of them; those missing from replayed and dropped wait.", []string{"fate"}, nil)
 	detectorDesc = prometheus.NewDesc("lazybpf_detector_packets_total", "Packets on the interface that count for no peer, and events_lost: those that found the ring buffer full, in place of which the next one woke the peer.", []string{"kind"}, nil)
@@ -115,7 +123,7 @@ var (
 )
 
 func (snapshots) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{peersDesc, packetsDesc, detectorDesc, sentDesc, receivedDesc, handshakeDesc, stateDesc} {
+	for _, desc := range []*prometheus.Desc{managedDesc, peersDesc, packetsDesc, detectorDesc, sentDesc, receivedDesc, handshakeDesc, stateDesc} {
 		to <- desc
 	}
 }
@@ -129,6 +137,7 @@ func (s snapshots) Collect(to chan<- prometheus.Metric) {
 	send := func(desc *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(desc, kind, value, labels...)
 	}
+	send(managedDesc, prometheus.GaugeValue, oneIf(snapshot.Managed))
 	for state, n := range snapshot.Peers {
 		send(peersDesc, prometheus.GaugeValue, float64(n), state)
 	}
@@ -145,14 +154,18 @@ func (s snapshots) Collect(to chan<- prometheus.Metric) {
 		labels := []string{p.PublicKey, p.AllowedIPs, p.Name}
 		send(sentDesc, prometheus.CounterValue, float64(p.TxBytes), labels...)
 		send(receivedDesc, prometheus.CounterValue, float64(p.RxBytes), labels...)
-		handshake, awake := 0.0, 1.0
+		handshake := 0.0
 		if !p.LastHandshake.IsZero() {
 			handshake = float64(p.LastHandshake.Unix())
 		}
-		if p.State == "idle" {
-			awake = 0
-		}
 		send(handshakeDesc, prometheus.GaugeValue, handshake, labels...)
-		send(stateDesc, prometheus.GaugeValue, awake, labels...)
+		send(stateDesc, prometheus.GaugeValue, oneIf(p.State != "idle"), labels...)
 	}
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }

@@ -49,7 +49,7 @@ func scrape(t *testing.T, m *Metrics) (status int, text string) {
 func TestMetrics(t *testing.T) {
 	m := New("wg0", "v1.2.3", func() (Snapshot, error) {
 		return Snapshot{
-			Peers: map[string]int{"idle": 2, "connected": 1}, Held: 5, Replayed: 3, Dropped: 1,
+			Managed: true, Peers: map[string]int{"idle": 2, "connected": 1}, Held: 5, Replayed: 3, Dropped: 1,
 			Detector: detect.Stats{Unrouted: 7, EventsLost: 1},
 			Detail: []Peer{
 				{PublicKey: "A=", Name: "office", AllowedIPs: "10.0.0.2/32", State: "connected", RxBytes: 10, TxBytes: 20, LastHandshake: time.Unix(1234, 0)},
@@ -76,10 +76,12 @@ func TestMetrics(t *testing.T) {
 	status, text := scrape(t, m)
 	for _, line := range []string{
 		`lazybpf_build_info{interface="wg0",version="v1.2.3"} 1`,
+		`lazybpf_interface_managed{interface="wg0"} 1`,
 		`lazybpf_peers{interface="wg0",state="idle"} 2`,
 		`lazybpf_peers{interface="wg0",state="connected"} 1`,
 		`lazybpf_wakes_total{interface="wg0",reason="egress"} 2`,
 		`lazybpf_wakes_total{interface="wg0",reason="request"} 1`,
+		`lazybpf_wakes_total{interface="wg0",reason="ingress"} 0`, // none yet
 		`lazybpf_wake_duration_seconds_count{interface="wg0"} 3`,
 		`lazybpf_wake_duration_seconds_bucket{interface="wg0",le="+Inf"} 3`,
 		`lazybpf_wake_failures_total{interface="wg0"} 1`,
@@ -100,6 +102,14 @@ func TestMetrics(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(text)
+	}
+}
+
+// TestNotManaged: an interface that is gone is not one without peers.
+func TestNotManaged(t *testing.T) {
+	m := New("wg0", "", func() (Snapshot, error) { return Snapshot{}, nil })
+	if _, text := scrape(t, m); !strings.Contains(text, `lazybpf_interface_managed{interface="wg0"} 0`+"\n") {
+		t.Error(text)
 	}
 }
 
