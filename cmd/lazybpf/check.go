@@ -5,11 +5,11 @@ package main
 import (
 	"errors"
 	"fmt"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/lazybpf/lazybpf/internal/daemon"
+	"github.com/lazybpf/lazybpf/internal/view"
 )
 
 func newCheckCommand() *cobra.Command {
@@ -25,14 +25,18 @@ do). With an interface, say also whether its peers could be managed. Nothing is 
 	}
 	bpffs := cmd.Flags().String("bpffs", defaultBPFFS, "`DIR` of the bpffs to pin maps in; empty: none")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+		findings := daemon.Check(first(args), *bpffs)
+		table := view.Fit([]view.Column[daemon.Finding]{
+			{Cell: func(f daemon.Finding, _ int) string { return string(f.Verdict) }},
+			{Cell: func(f daemon.Finding, _ int) string { return f.Name }},
+			{Cell: func(f daemon.Finding, _ int) string { return f.Detail }},
+		}, findings, 0)
 		runs := true
-		for _, f := range daemon.Check(first(args), *bpffs) {
-			fmt.Fprintf(table, "%s\t%s\t%s\n", f.Verdict, f.Name, f.Detail)
+		for _, f := range findings {
+			if _, err := fmt.Fprintln(cmd.OutOrStdout(), table.Row(f)); err != nil {
+				return err
+			}
 			runs = runs && f.Verdict != daemon.Missing
-		}
-		if err := table.Flush(); err != nil {
-			return err
 		}
 		if !runs {
 			return errors.New("cannot run here: see the lines that say missing")

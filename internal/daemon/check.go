@@ -3,7 +3,9 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/lazybpf/lazybpf/internal/wg"
 	"github.com/lazybpf/lazybpf/pkg/detect"
@@ -34,7 +36,7 @@ func Check(iface, bpffs string) []Finding {
 		switch {
 		case f.Err == nil:
 			findings = append(findings, Finding{OK, f.Name, ""})
-		case f.Instead != "":
+		case f.Instead != "" && errors.Is(f.Err, detect.ErrUnsupported):
 			findings = append(findings, Finding{Degraded, f.Name, fmt.Sprintf("%s; using %s", f.Err, f.Instead)})
 		default:
 			findings = append(findings, Finding{Missing, f.Name, f.Err.Error()})
@@ -69,8 +71,15 @@ func checkInterface(iface string) Finding {
 	if err != nil {
 		return Finding{Missing, name, explain(iface, err).Error()}
 	}
-	if err := detect.CheckDevice(iface); err != nil {
+	detail := fmt.Sprintf("%s, %d peers", device.Kind(), len(peers))
+	if len(peers) == 1 {
+		detail = strings.TrimSuffix(detail, "s")
+	}
+	switch err := detect.CheckDevice(iface); {
+	case errors.Is(err, detect.ErrBusy):
+		detail += "; a lazybpf manages it"
+	case err != nil:
 		return Finding{Missing, name, explain(iface, err).Error()}
 	}
-	return Finding{OK, name, fmt.Sprintf("%s, %d peers", device.Kind(), len(peers))}
+	return Finding{OK, name, detail}
 }

@@ -40,14 +40,28 @@ func explain(err error) error {
 	if cause := Requirements(); cause != nil {
 		return cause
 	}
+	return refused(err)
+}
+
+// initialUserNamespace is the number of the first one (PROC_USER_INIT_INO of
+// include/linux/proc_ns.h).
+const initialUserNamespace = 0xEFFFFFFD
+
+// refused says why the kernel may not have let a process have its will that has
+// capabilities.
+func refused(err error) error {
 	// The verifier follows the programs of a process without CAP_PERFMON under
 	// speculation as well. Before Linux 6.18 it does not get to the end of loops,
 	// and says so by one of these two.
 	if !capable(unix.CAP_PERFMON) && (errors.Is(err, unix.EFAULT) || errors.Is(err, unix.EACCES)) {
 		return fmt.Errorf("%w: needs CAP_PERFMON, too, on this kernel; run as root", ErrPermission)
 	}
-	if errors.Is(err, unix.EPERM) { // EACCES is the verifier's no
-		return fmt.Errorf("%w: %w", ErrPermission, err)
+	if !errors.Is(err, unix.EPERM) { // EACCES is the verifier's no
+		return err
 	}
-	return err
+	var ns unix.Stat_t
+	if unix.Stat("/proc/self/ns/user", &ns) == nil && ns.Ino != initialUserNamespace {
+		return fmt.Errorf("%w: those of a user namespace, as of an unprivileged container, do not count; run as root of the host", ErrPermission)
+	}
+	return fmt.Errorf("%w: %w, although the capabilities are there; does a seccomp filter, as of a container, forbid it?", ErrPermission, err)
 }

@@ -19,8 +19,8 @@ import (
 // Feature is something of machine or kernel that the detector uses.
 type Feature struct {
 	Name string
-	// Err is nil if it is there. Else it is ErrPermission or ErrUnsupported,
-	// and says what is missing.
+	// Err is nil if it is there. Else it says what is missing, as ErrPermission
+	// or ErrUnsupported, or why that could not be found out.
 	Err error
 	// Instead is what serves where it is missing; empty if nothing does.
 	Instead string
@@ -30,10 +30,11 @@ type Feature struct {
 func Features() []Feature {
 	return []Feature{
 		{Name: "capabilities", Err: probeCapabilities()},
-		{Name: "tun device", Err: probeTUN()},
+		{Name: "tun device", Err: probeTUN(tunPath)},
 		{Name: "ring buffer", Err: since("5.8", features.HaveMapType(ebpf.RingBuf))},
 		{Name: "coarse clock", Err: since("5.11", features.HaveProgramHelper(ebpf.SchedCLS, asm.FnKtimeGetCoarseNs))},
 		{Name: "atomic instructions", Err: since("5.12", probeAtomics())},
+		{Name: "programs", Err: probePrograms()},
 		{Name: "tcx", Err: since("6.6", probeTCX()), Instead: "clsact"},
 	}
 }
@@ -41,20 +42,16 @@ func Features() []Feature {
 // Requirements returns nil if a detector can run, or an error that names
 // everything that is missing: ErrPermission, ErrUnsupported. It changes nothing.
 func Requirements() error {
-	var permission error
 	var missing []string
 	for _, f := range Features() {
 		switch {
-		case f.Err == nil || f.Instead != "":
 		case errors.Is(f.Err, ErrPermission):
 			// Without capabilities the other probes say nothing of the kernel.
-			permission = f.Err
-		default:
-			missing = append(missing, fmt.Sprintf("%s: %s", f.Name, f.Err))
+			return f.Err
+		case errors.Is(f.Err, ErrUnsupported) && f.Instead == "":
+			reason := strings.TrimPrefix(f.Err.Error(), ErrUnsupported.Error())
+			missing = append(missing, f.Name+": "+strings.TrimLeft(reason, ",: "))
 		}
-	}
-	if permission != nil {
-		return permission
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("%w: %s", ErrUnsupported, strings.Join(missing, "; "))
@@ -64,11 +61,18 @@ func Requirements() error {
 
 // since says which Linux has a feature that a probe has found missing.
 func since(version string, probe error) error {
-	if errors.Is(probe, ebpf.ErrNotSupported) {
+	switch {
+	case errors.Is(probe, ebpf.ErrNotSupported):
 		return fmt.Errorf("%w, Linux has it since %s", ErrUnsupported, version)
+	case errors.Is(probe, os.ErrPermission):
+		return errNotAsked
 	}
 	return nil // there, or the probe itself could not run: then using it tells
 }
+
+// errNotAsked is of a probe that the kernel did not let run: what it lets this
+// process do is the concern of another.
+var errNotAsked = fmt.Errorf("not known: %w", ErrPermission)
 
 // capabilities are what the detector needs, and, since Linux 6.18, all it needs:
 // see explain.
@@ -92,7 +96,12 @@ func probeCapabilities() error {
 	if len(missing) > 0 {
 		return fmt.Errorf("%w: needs %s; run as root", ErrPermission, strings.Join(missing, ", "))
 	}
-	return nil
+	// The kernel may not let a container do what it has the capability for.
+	program, err := loadProbe(asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()})
+	if err != nil {
+		return refused(err)
+	}
+	return program.Close()
 }
 
 // capable says whether the calling thread has a capability, as far as it knows.
@@ -103,11 +112,41 @@ func capable(bit uint) bool {
 	return err != nil || data[bit/32].Effective&(1<<(bit%32)) != 0
 }
 
-func probeTUN() error {
-	if _, err := os.Stat(tunPath); err != nil {
-		return fmt.Errorf("%w: %w; try modprobe tun", ErrUnsupported, err)
+// probeTUN opens the device, which makes no interface. A node in /dev may stand
+// for a module that is not there.
+func probeTUN(path string) error {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%w: open %s: %w; a container must be given the device", ErrPermission, path, err)
+	case err != nil:
+		return fmt.Errorf("%w: open %s: %w; try modprobe tun", ErrUnsupported, path, err)
 	}
-	return nil
+	_, err = unix.IoctlGetUint32(fd, unix.TUNGETFEATURES)
+	if err != nil {
+		err = fmt.Errorf("%w: %s is another file; try mknod %s c 10 200", ErrUnsupported, path, path)
+	}
+	return errors.Join(err, unix.Close(fd))
+}
+
+// probePrograms loads all that New would, attached to nothing.
+func probePrograms() error {
+	spec, err := newSpec(&parking{replay: new(replayer)}, false)
+	if err != nil {
+		return err
+	}
+	shared, err := newShared(spec)
+	if errors.Is(err, unix.EPERM) {
+		return errNotAsked
+	}
+	if err != nil {
+		return refused(err)
+	}
+	tables, err := newTables(spec, capacity{minCapacity, minCapacity}, shared.replacements())
+	if err != nil {
+		return errors.Join(refused(err), shared.close())
+	}
+	return errors.Join(tables.close(), shared.close())
 }
 
 // probeAtomics loads a program with an atomic fetch-and-and.
@@ -122,11 +161,11 @@ func probeAtomics() error {
 		fetchAnd,
 		asm.Return(),
 	})
-	if errors.Is(err, os.ErrPermission) {
-		return err
+	if errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("%w: %w", ebpf.ErrNotSupported, err)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", ebpf.ErrNotSupported, err)
+		return err
 	}
 	return program.Close()
 }
