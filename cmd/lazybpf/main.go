@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 )
 
 const (
@@ -20,9 +21,14 @@ const (
 	exitUsage  = 2
 )
 
+// patienceOfSignals is how long a command may take to end before another signal kills it.
+const patienceOfSignals = 3 * time.Second
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal kills
+	// A second signal kills, but not one that comes with the first: timeout(1) sends two, and who presses Ctrl-C twice wants
+	// keepalives to be given back all the same.
+	context.AfterFunc(ctx, func() { time.AfterFunc(patienceOfSignals, stop) })
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/lazybpf/lazybpf/internal/lab"
 	"github.com/lazybpf/lazybpf/internal/lab/labtest"
+	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
 // TestMain runs the tests in a network namespace of their own. For the scripts, the test binary is also the programs below.
@@ -81,4 +82,39 @@ func unprivileged() {
 	}
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
+}
+
+// TestSignals: a second signal directly after the first does not keep a daemon from giving keepalives back.
+func TestSignals(t *testing.T) {
+	n := labtest.Network(t, lab.Options{Keepalive: 25 * time.Second})
+	cmd := exec.Command("lazybpf", "run", n.Here.Name)
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	client := control.NewClient(control.Path(n.Here.Name))
+	soon(t, "a peer sleeps", func() bool {
+		results, err := client.Sleep(t.Context(), []string{n.There.IPv4.String()})
+		return err == nil && results[0].Error == ""
+	})
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for {
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+			device, err := n.Here.Device()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := device.Peers[0].PersistentKeepaliveInterval; got != 25*time.Second {
+				t.Errorf("the keepalive is %s", got)
+			}
+			return
+		default:
+			_ = cmd.Process.Signal(unix.SIGTERM) // it may have ended
+		}
+	}
 }
