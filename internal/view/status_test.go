@@ -146,6 +146,25 @@ PEER              STATE  ALLOWED IPS  ACTIVITY  SLEEP   RX  TX  WAKES  LAST WAKE
 	}
 }
 
+// TestStatusOfMuch has nothing cut in a pipe, and one peer's many allowed IPs do not make all lines long.
+func TestStatusOfMuch(t *testing.T) {
+	much := make([]string, 500)
+	for i := range much {
+		much[i] = fmt.Sprintf("10.21.%d.%d/32", i/250, i%250)
+	}
+	got := Status(control.Status{Peers: []control.Peer{
+		{PublicKey: strings.Repeat("A", 44), State: control.StateIdle, AllowedIPs: much},
+		{PublicKey: strings.Repeat("B", 44), State: control.StateIdle, AllowedIPs: []string{"10.0.0.2/32"}},
+	}}, Options{Now: clock})
+	lines := strings.Split(strings.TrimSpace(got), "\n")
+	if !strings.Contains(lines[len(lines)-2], "10.21.1.248, 10.21.1.249  -") {
+		t.Errorf("cut: %s", lines[len(lines)-2])
+	}
+	if last := lines[len(lines)-1]; !strings.Contains(last, "10.0.0.2  ") || len(last) > 200 {
+		t.Errorf("%d characters: %s", len(last), last)
+	}
+}
+
 func TestAgo(t *testing.T) {
 	for age, want := range map[time.Duration]string{
 		-time.Hour: "now", 0: "now", time.Second - 1: "now", time.Second: "1s ago", time.Minute - 1: "59s ago",

@@ -12,6 +12,9 @@ import (
 // gap is what stands between two columns.
 const gap = "  "
 
+// widest is how wide a column becomes where nothing limits it: enough for a key or an endpoint.
+const widest = 60
+
 // Column is one of a table of Ts.
 type Column[T any] struct {
 	Title string
@@ -45,7 +48,10 @@ func Fit[T any](columns []Column[T], rows []T, limit int) Table[T] {
 		}
 	}
 	if limit == 0 {
-		t.widths = whole
+		// A cell that is much longer than the others is written whole, and does not push all of them to the right.
+		for _, w := range whole {
+			t.widths = append(t.widths, min(w, widest))
+		}
 		return t
 	}
 	for i, c := range columns {
@@ -107,7 +113,11 @@ func (t Table[T]) line(cell func(c Column[T], width int) string) string {
 		if c.Right {
 			width = t.widths[i]
 		}
-		padded[i] = fmt.Sprintf("%*s", width, cell(c, t.widths[i]))
+		room := t.widths[i]
+		if t.limit == 0 {
+			room = 0
+		}
+		padded[i] = fmt.Sprintf("%*s", width, cell(c, room))
 	}
 	return Cut(strings.TrimRight(strings.Join(padded, gap), " "), t.limit)
 }
