@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 
 	"github.com/spf13/cobra"
@@ -44,7 +45,7 @@ Endpoints that /etc/wireguard/IFACE.conf gives by the name of a host are looked 
 		ValidArgsFunction: completeInterface,
 	}
 	cmd.Flags().AddFlagSet(newSettings().flags)
-	check := cmd.Flags().Bool("check-config", false, "only say whether the settings are good")
+	check := cmd.Flags().Bool("check-config", false, "only say whether the settings are good, and fit the peers of the interface if it is there")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		read := func() (daemon.Options, error) {
 			options, err := load(args[0], cmd.Flags(), cmd.ErrOrStderr())
@@ -57,14 +58,13 @@ Endpoints that /etc/wireguard/IFACE.conf gives by the name of a host are looked 
 		if err != nil {
 			return err
 		}
-		if *check {
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: the settings are good\n", args[0])
-			return nil
-		}
-		options.Read = read
 		if err := forbidCore(); err != nil {
 			return err
 		}
+		if *check {
+			return checkSettings(cmd.OutOrStdout(), options)
+		}
+		options.Read = read
 		d, err := daemon.New(cmd.Context(), options)
 		if errors.Is(err, context.Canceled) {
 			return nil
@@ -75,6 +75,20 @@ Endpoints that /etc/wireguard/IFACE.conf gives by the name of a host are looked 
 		return d.Run(cmd.Context())
 	}
 	return cmd
+}
+
+// checkSettings says whether settings that could be read are good, and what else there is to say of them.
+func checkSettings(w io.Writer, options daemon.Options) error {
+	notes, err := daemon.CheckPeers(options)
+	if err != nil {
+		return err
+	}
+	for _, line := range append([]string{"the settings are good"}, notes...) {
+		if _, err := fmt.Fprintf(w, "%s: %s\n", options.Interface, line); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // forbidCore is for whoever reads devices: their keys are in memory then, and

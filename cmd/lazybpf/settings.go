@@ -90,7 +90,7 @@ func load(iface string, given *pflag.FlagSet, log io.Writer) (daemon.Options, er
 	if s.options.Policy, err = s.readFile(iface); err != nil {
 		return daemon.Options{}, err
 	}
-	if s.options.Names, err = config.WGQuick(filepath.Join(wgQuickDir, iface+".conf")); err != nil {
+	if s.options.WGQuick, err = config.ReadWGQuick(filepath.Join(wgQuickDir, iface+".conf")); err != nil {
 		return daemon.Options{}, err
 	}
 	s.options.Interface, s.options.Version = iface, buildVersion()

@@ -13,19 +13,27 @@ import (
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
-// WGQuick reads a file of wg-quick(8), and returns the endpoints that are names
-// of hosts: wg-quick looks them up once, and WireGuard knows only addresses.
-// All else in the file, its keys above all, is passed over. That there is no
-// file is no error.
-func WGQuick(path string) (map[lazy.Key]string, error) {
+// WGQuick is what a file of wg-quick(8) says that WireGuard does not know. All
+// else in it, its keys above all, is passed over.
+type WGQuick struct {
+	// Names are the endpoints that are names of hosts: wg-quick looks them up
+	// once, and WireGuard knows only addresses.
+	Names map[lazy.Key]string
+	// SaveConfig: wg-quick down writes the file anew, of what the interface has.
+	SaveConfig bool
+}
+
+// ReadWGQuick reads such a file. That there is none is no error.
+func ReadWGQuick(path string) (WGQuick, error) {
 	content, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+		return WGQuick{}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("endpoints of wg-quick: %w", err)
+		return WGQuick{}, fmt.Errorf("endpoints of wg-quick: %w", err)
 	}
 	names := make(map[lazy.Key]string)
+	saves := false
 	var key lazy.Key
 	var endpoint string
 	note := func() {
@@ -48,10 +56,12 @@ func WGQuick(path string) (map[lazy.Key]string, error) {
 			key, _ = lazy.ParseKey(value) // wg-quick has said what it thinks of a bad one
 		case "endpoint":
 			endpoint = value
+		case "saveconfig":
+			saves = strings.EqualFold(value, "true")
 		}
 	}
 	note()
-	return names, nil
+	return WGQuick{names, saves}, nil
 }
 
 // isName says whether an endpoint is host:port with a name for a host.

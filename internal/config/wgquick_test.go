@@ -39,15 +39,30 @@ PublicKey = `+keyC+`
 Endpoint = last:1`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got, err := WGQuick(path)
+	got, err := ReadWGQuick(path)
 	want := map[lazy.Key]string{key(t, keyD): "vpn.example.com:51820", key(t, keyC): "last:1"}
-	if err != nil || !maps.Equal(got, want) {
+	if err != nil || !maps.Equal(got.Names, want) || got.SaveConfig {
 		t.Errorf("read %v, %v; want %v", got, err, want)
 	}
-	if got, err := WGQuick(path + ".missing"); len(got) != 0 || err != nil {
+	if got, err := ReadWGQuick(path + ".missing"); len(got.Names) != 0 || got.SaveConfig || err != nil {
 		t.Errorf("without a file: %v, %v", got, err)
 	}
-	if _, err := WGQuick(filepath.Dir(path)); err == nil {
+	if _, err := ReadWGQuick(filepath.Dir(path)); err == nil {
 		t.Error("a directory is read")
+	}
+}
+
+func TestWGQuickSaves(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "wg0.conf")
+	for line, want := range map[string]bool{
+		"SaveConfig = true": true, "saveconfig=TRUE # since ever": true,
+		"SaveConfig = false": false, "#SaveConfig = true": false, "": false,
+	} {
+		if err := os.WriteFile(path, []byte("[Interface]\n"+line+"\n[Peer]\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ReadWGQuick(path); err != nil || got.SaveConfig != want {
+			t.Errorf("%s: %v, %v", line, got.SaveConfig, err)
+		}
 	}
 }

@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/lazybpf/lazybpf/internal/wg"
 	"github.com/lazybpf/lazybpf/pkg/detect"
+	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
 // Verdict says what a finding means for a daemon.
@@ -82,4 +85,63 @@ func checkInterface(iface string) Finding {
 		return Finding{Missing, name, explain(iface, err).Error()}
 	}
 	return Finding{OK, name, detail}
+}
+
+// CheckPeers says what of good options is about peers that the interface does
+// not have, a line each; the error is one that a daemon would not start with. If
+// the interface cannot be read a line says so. It changes nothing.
+func CheckPeers(o Options) (notes []string, err error) {
+	if o.WGQuick.SaveConfig {
+		notes = append(notes, savesConfig)
+	}
+	for _, peer := range o.Policy.Peers {
+		if len(peer.Hook) == 0 {
+			continue
+		}
+		if err := unix.Access(peer.Hook[0], unix.X_OK); err != nil {
+			notes = append(notes, fmt.Sprintf("hook of peer %s: %s: %s", peer.Name, peer.Hook[0], err))
+		}
+	}
+	if len(o.Exclude) == 0 && len(o.Policy.Peers) == 0 {
+		return notes, nil
+	}
+	peers, err := peersToBe(o)
+	if err != nil {
+		note := fmt.Sprintf("peers were not looked for on the interface: %s", explain(o.Interface, err))
+		return append(notes, note), nil
+	}
+	p := newPolicy(o)
+	_, err = p.excludedNames(peers, nil)
+	for _, peer := range o.Policy.Peers {
+		if _, ok := peers[peer.Key]; !ok {
+			notes = append(notes, fmt.Sprintf("peer %s: no peer of the interface has this key yet: %s", peer.Name, peer.Key))
+		}
+	}
+	return notes, err
+}
+
+// peersToBe are the peers of an interface, with those that a daemon has evicted.
+func peersToBe(o Options) (map[lazy.Key]wg.Peer, error) {
+	device, err := wg.Open(o.Interface)
+	if err != nil {
+		return nil, err
+	}
+	defer device.Close()
+	peers, err := device.Peers()
+	if err != nil {
+		return nil, err
+	}
+	evicted := wg.NewEvictedFile(EvictedOf(o.Control))
+	if err := evicted.Load(); err != nil {
+		return nil, err
+	}
+	return byKey(append(peers, evicted.Peers()...)), nil
+}
+
+func byKey(peers []wg.Peer) map[lazy.Key]wg.Peer {
+	all := make(map[lazy.Key]wg.Peer, len(peers))
+	for _, p := range peers {
+		all[p.Key] = p
+	}
+	return all
 }

@@ -40,13 +40,13 @@ type Options struct {
 	WakeRate            float64       // a second; 0: any number
 	EvictAfter          time.Duration // at least lazy.MinEvictAfter; 0: never
 	Policy              config.Policy
-	Names               map[lazy.Key]string // endpoints by host name, of peers that Policy gives none
-	Control             string              // path of the control socket
-	ControlGroup        server.Group        // who may look, beside root
-	BPFFS               string              // mounted bpffs to pin maps in; empty: none
-	MetricsListen       string              // host:port for Prometheus; empty: none
-	MetricsPeers        bool                // metrics of each peer, however many there are
-	Version             string              // for metrics
+	WGQuick             config.WGQuick // endpoints by host name, of peers that Policy gives none
+	Control             string         // path of the control socket
+	ControlGroup        server.Group   // who may look, beside root
+	BPFFS               string         // mounted bpffs to pin maps in; empty: none
+	MetricsListen       string         // host:port for Prometheus; empty: none
+	MetricsPeers        bool           // metrics of each peer, however many there are
+	Version             string         // for metrics
 	Log                 *logrus.Logger
 	// Read makes the options anew, for Reload; nil: they stay.
 	Read func() (Options, error)
@@ -126,8 +126,14 @@ func (d *Daemon) start(ctx context.Context) error {
 		return err
 	}
 	d.log.WithFields(s.fields()).Info("started")
+	if d.options.WGQuick.SaveConfig {
+		d.log.Warn(savesConfig)
+	}
 	return nil
 }
+
+// savesConfig is about an interface whose wg-quick saves what it finds.
+const savesConfig = "SaveConfig is on: stop lazybpf before wg-quick down or save, or sleeping peers are saved without keepalive, and evicted ones not at all"
 
 func (d *Daemon) listen() error {
 	var err error

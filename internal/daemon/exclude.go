@@ -30,11 +30,7 @@ func (s *session) exclude() error {
 // name that means nobody is an error when the daemon starts; when the interface
 // is there again its peers may come after it.
 func (s *session) excludeAtStart(peers []wg.Peer) error {
-	known := make(map[lazy.Key]wg.Peer, len(peers))
-	for _, p := range peers {
-		known[p.Key] = p
-	}
-	names, err := s.d.policy.Load().excludedNames(known, nil)
+	names, err := s.d.policy.Load().excludedNames(byKey(peers), nil)
 	if err != nil && s.d.named == nil {
 		return err
 	}

@@ -27,12 +27,12 @@ func newPolicy(options Options) *policy {
 		peers:   make(map[lazy.Key]config.Peer),
 		keys:    make(map[string]lazy.Key),
 	}
-	for key, host := range options.Names {
+	for key, host := range options.WGQuick.Names {
 		p.peers[key] = config.Peer{Key: key, Endpoint: host}
 	}
 	for _, peer := range options.Policy.Peers {
 		if peer.Endpoint == "" {
-			peer.Endpoint = options.Names[peer.Key]
+			peer.Endpoint = options.WGQuick.Names[peer.Key]
 		}
 		p.peers[peer.Key], p.keys[peer.Name] = peer, peer.Key
 	}

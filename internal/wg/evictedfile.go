@@ -137,6 +137,14 @@ func (f *EvictedFile) Len() int {
 	return len(f.live)
 }
 
+// Peers are those of the file, as they were on the device.
+func (f *EvictedFile) Peers() (peers []Peer) {
+	for _, e := range f.all() {
+		peers = append(peers, e.Peer)
+	}
+	return peers
+}
+
 func (f *EvictedFile) all() []*evicted {
 	f.mu.Lock()
 	defer f.mu.Unlock()
