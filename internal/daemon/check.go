@@ -132,7 +132,7 @@ func peersToBe(o Options) (map[lazy.Key]wg.Peer, error) {
 		return nil, err
 	}
 	evicted := wg.NewEvictedFile(EvictedOf(o.Control))
-	if err := evicted.Load(); err != nil {
+	if err := evicted.Load(device); err != nil {
 		return nil, err
 	}
 	return byKey(append(peers, evicted.Peers()...)), nil

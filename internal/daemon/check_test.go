@@ -4,6 +4,7 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/lazybpf/lazybpf/internal/config"
 	"github.com/lazybpf/lazybpf/internal/lab"
 	"github.com/lazybpf/lazybpf/internal/lab/labtest"
+	"github.com/lazybpf/lazybpf/internal/wg"
 	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
@@ -20,7 +22,13 @@ func TestCheckPeers(t *testing.T) {
 	t.Parallel()
 	n := labtest.Network(t, lab.Options{})
 	o := optionsFor(t, n)
-	const evicted = `{"public_key":"EvictedAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","allowed_ips":["10.98.0.0/24"]}` + "\n"
+	device, err := wg.Open(o.Interface)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	evicted := fmt.Sprintf(`{"interface":%q}`, device.ID()) + "\n" +
+		`{"public_key":"EvictedAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","allowed_ips":["10.98.0.0/24"]}` + "\n"
 	if err := os.WriteFile(EvictedOf(o.Control), []byte(evicted), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -101,7 +101,7 @@ func TestNewRefuses(t *testing.T) {
 	t.Parallel()
 	n := labtest.Network(t, lab.Options{})
 	add(t, n, far, "10.98.0.0/24")
-	dead := map[lazy.Key]time.Duration{there(n): 50 * time.Second}
+	dead := map[lazy.Key]wg.Keepalive{there(n): {Original: 50 * time.Second}}
 	for name, test := range map[string]struct {
 		change func(*Options)
 		want   error
@@ -142,9 +142,7 @@ func TestNewRefuses(t *testing.T) {
 		},
 	} {
 		options := optionsFor(t, n)
-		if err := JournalOf(options.Control).Save(dead); err != nil {
-			t.Fatal(err)
-		}
+		leaveJournal(t, options.Control, n.Here.Name, dead)
 		where := options
 		test.change(&options)
 		before := files(t, where)
@@ -221,15 +219,17 @@ func TestRestore(t *testing.T) {
 		{"lo", "lo: not a WireGuard device: name an interface that wg show lists"},
 	} {
 		socket := filepath.Join(t.TempDir(), "wg0.sock")
-		journal := JournalOf(socket)
-		if err := journal.Save(map[lazy.Key]time.Duration{there(n): every}); err != nil {
+		leaveJournal(t, socket, n.Here.Name, map[lazy.Key]wg.Keepalive{there(n): {Original: every, Open: every}})
+		left, err := JournalOf(socket).Load()
+		if err != nil {
 			t.Fatal(err)
 		}
-		away := `{"public_key":"` + far.String() + `","allowed_ips":["10.98.0.0/24"],"keepalive":"25s"}` + "\n"
+		away := `{"interface":"` + left.Interface + `"}` + "\n" +
+			`{"public_key":"` + far.String() + `","allowed_ips":["10.98.0.0/24"],"keepalive":"25s"}` + "\n"
 		if err := os.WriteFile(EvictedOf(socket), []byte(away), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := Restore(test.iface, socket, "")
+		_, err = Restore(test.iface, socket, "")
 		if test.says != "" {
 			if err == nil || err.Error() != test.says {
 				t.Errorf("%s: error %v, want %s", test.iface, err, test.says)

@@ -33,13 +33,13 @@ func (s *session) read(ctx context.Context) error {
 	}
 	s.d.applying.Lock()
 	defer s.d.applying.Unlock()
-	return s.follow(ctx, begin, peers, nil)
+	return s.follow(ctx, begin, peers, wg.Record{})
 }
 
 // follow brings manager and connector to what the device had when it was read,
 // which was not before since. The keepalives of peers that are new here are
-// those of originals, where a daemon that died has left them off.
-func (s *session) follow(ctx context.Context, since time.Time, peers []wg.Peer, originals map[lazy.Key]time.Duration) error {
+// those of left, where a daemon that died has changed them.
+func (s *session) follow(ctx context.Context, since time.Time, peers []wg.Peer, left wg.Record) error {
 	reading, err := s.connector.Observe(since, peers)
 	now := make(map[lazy.Key]wg.Peer, len(reading.Peers))
 	var added, changed []wg.Peer
@@ -60,7 +60,7 @@ func (s *session) follow(ctx context.Context, since time.Time, peers []wg.Peer, 
 		errs = append(errs, s.excludeNamed(now))
 	}
 	if len(added) > 0 {
-		errs = append(errs, s.addPeers(ctx, now, added, originals))
+		errs = append(errs, s.addPeers(ctx, now, added, left))
 	}
 	s.mu.Lock()
 	s.known = now
@@ -76,14 +76,11 @@ func (s *session) follow(ctx context.Context, since time.Time, peers []wg.Peer, 
 	for _, key := range reading.Drifted {
 		s.d.log.WithField("peer", key).Debug("keepalive was changed by somebody else: adopted")
 	}
-	for _, key := range reading.Unsettled {
-		errs = append(errs, s.connector.Settle(key))
-	}
 	if n := len(reading.Drifted); n > 0 {
 		s.d.log.WithField("peers", n).Info("keepalives were changed by somebody else: adopted")
 	}
-	if len(removed)+len(reading.Drifted) > 0 {
-		errs = append(errs, s.journal.Save(s.connector.Originals()))
+	if len(removed)+len(reading.Drifted)+len(reading.Unsettled) > 0 {
+		errs = append(errs, s.settle(reading.Unsettled...))
 	}
 	s.d.metrics.Drifted(len(reading.Drifted))
 	if n := len(added) + len(changed) + len(removed); n > 0 && s.managing {
@@ -91,6 +88,19 @@ func (s *session) follow(ctx context.Context, since time.Time, peers []wg.Peer, 
 		s.d.log.WithFields(logrus.Fields{
 			"added": len(added), "changed": len(changed), "removed": len(removed),
 		}).Info("peers of the interface changed")
+	}
+	return errors.Join(errs...)
+}
+
+// settle makes the device have what it should for peers. The journal comes first:
+// what it does not know is lost in a crash.
+func (s *session) settle(peers ...lazy.Key) error {
+	if err := s.journal.Save(s.connector.Record()); err != nil {
+		return err
+	}
+	var errs []error
+	for _, key := range peers {
+		errs = append(errs, s.connector.Settle(key))
 	}
 	return errors.Join(errs...)
 }
@@ -129,32 +139,39 @@ func (s *session) missing(since time.Time, now map[lazy.Key]wg.Peer) (removed []
 
 // addPeers makes peers managed: those with a session connected, others idle.
 // It takes out of now what it could not add, so that it is tried again.
-func (s *session) addPeers(ctx context.Context, now map[lazy.Key]wg.Peer, peers []wg.Peer, originals map[lazy.Key]time.Duration) error {
-	var dormant []lazy.Key
+func (s *session) addPeers(ctx context.Context, now map[lazy.Key]wg.Peer, peers []wg.Peer, left wg.Record) error {
+	policy := s.d.policy.Load()
+	var dormant, awake []lazy.Key
+	var errs []error
 	for _, p := range peers {
-		original := p.Keepalive
-		if original == 0 {
-			original = originals[p.Key]
-		}
-		s.connector.Adopt(p, original)
-		if !connected(p) {
+		s.connector.Adopt(p, left.Original(s.device, p))
+		errs = append(errs, s.connector.SetKeepalive(p.Key, policy.peers[p.Key].Keepalive))
+		if connected(p) {
+			awake = append(awake, p.Key)
+		} else {
 			dormant = append(dormant, p.Key)
 		}
 	}
-	// The journal comes first: what it does not know is lost in a crash.
-	errs := []error{s.journal.Save(s.connector.Originals())}
+	if err := s.journal.Save(s.connector.Record()); err != nil {
+		for _, p := range peers {
+			s.connector.Forget(p.Key)
+			delete(now, p.Key)
+		}
+		return errors.Join(append(errs, err)...)
+	}
+	for _, key := range awake {
+		errs = append(errs, s.connector.Settle(key))
+	}
 	for some := range slices.Chunk(dormant, closedAtOnce) {
 		if err := ctx.Err(); err != nil {
 			return errors.Join(append(errs, err)...)
 		}
 		errs = append(errs, s.connector.CloseAll(some))
 	}
-	policy := s.d.policy.Load()
 	for _, p := range peers {
 		if err := ctx.Err(); err != nil {
 			return errors.Join(append(errs, err)...)
 		}
-		errs = append(errs, s.connector.SetKeepalive(p.Key, policy.peers[p.Key].Keepalive))
 		var err error
 		if connected(p) {
 			err = s.manager.AddActivePeers(policy.managed(p))

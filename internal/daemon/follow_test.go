@@ -14,18 +14,36 @@ import (
 
 	"github.com/lazybpf/lazybpf/internal/lab"
 	"github.com/lazybpf/lazybpf/internal/lab/labtest"
+	"github.com/lazybpf/lazybpf/internal/wg"
 	"github.com/lazybpf/lazybpf/pkg/control"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
-// journalOf is what the journal of a daemon says.
+// journalOf is which keepalives the journal of a daemon would give back.
 func journalOf(t *testing.T, d *Daemon) map[lazy.Key]time.Duration {
 	t.Helper()
-	originals, err := JournalOf(d.options.Control).Load()
+	left, err := JournalOf(d.options.Control).Load()
 	if err != nil {
 		t.Fatal(err)
 	}
+	originals := make(map[lazy.Key]time.Duration)
+	for key, k := range left.Peers {
+		originals[key] = k.Original
+	}
 	return originals
+}
+
+// leaveJournal writes the journal of a daemon that has died, for an interface that is there now.
+func leaveJournal(t *testing.T, control, iface string, peers map[lazy.Key]wg.Keepalive) {
+	t.Helper()
+	device, err := wg.Open(iface)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	if err := JournalOf(control).Save(wg.Record{Interface: device.ID(), Peers: peers}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func expectJournal(t *testing.T, d *Daemon, want map[lazy.Key]time.Duration) {
@@ -199,14 +217,14 @@ func TestOriginalsOfTheDead(t *testing.T) {
 	changed := keyOf("Chan")
 	add(t, n, far, "10.98.0.0/24")
 	add(t, n, changed, "10.98.1.0/24") // somebody has set it since
+	policed := keyOf("Poli")           // the dead one had it open
+	set(t, n, policed, wgtypes.PeerConfig{PersistentKeepaliveInterval: new(40 * time.Second), AllowedIPs: ipNets(t, "10.98.2.0/24")})
 	options := optionsFor(t, n)
-	dead := map[lazy.Key]time.Duration{
-		there(n): 50 * time.Second, changed: 50 * time.Second,
-		keyOf("Gone"): every, // no longer on the interface
-	}
-	if err := JournalOf(options.Control).Save(dead); err != nil {
-		t.Fatal(err)
-	}
+	leaveJournal(t, options.Control, n.Here.Name, map[lazy.Key]wg.Keepalive{
+		there(n): {Original: 50 * time.Second, Open: time.Minute}, changed: {Original: 50 * time.Second, Open: 50 * time.Second},
+		policed:       {Original: 0, Open: 40 * time.Second},
+		keyOf("Gone"): {Original: every, Open: every}, // no longer on the interface
+	})
 	want := map[lazy.Key]time.Duration{there(n): 50 * time.Second, far: every, changed: every}
 	d := manage(t, options)
 	expectJournal(t, d, want)
@@ -221,7 +239,8 @@ func TestOriginalsOfTheDead(t *testing.T) {
 	for key, keepalive := range want {
 		expectKeepalive(t, n, key, keepalive)
 	}
-	if got := journalOf(t, d); got != nil {
+	expectKeepalive(t, n, policed, 0)
+	if got := journalOf(t, d); len(got) > 0 {
 		t.Errorf("after the end the journal says %v", got)
 	}
 }
@@ -235,7 +254,7 @@ func TestReadingCutShort(t *testing.T) {
 	d := manage(t, optionsFor(t, n))
 	before := statusOf(t, d, far)
 	set(t, n, there(n), wgtypes.PeerConfig{Remove: true})
-	if err := sessionOf(t, d).follow(t.Context(), time.Now(), nil, nil); err != nil {
+	if err := sessionOf(t, d).follow(t.Context(), time.Now(), nil, wg.Record{}); err != nil {
 		t.Fatal(err)
 	}
 	if statusOf(t, d, there(n)) != nil {

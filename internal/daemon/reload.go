@@ -10,6 +10,8 @@ import (
 	"os/signal"
 	"reflect"
 	"syscall"
+
+	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
 // errFixed: an option that the daemon was started with cannot be another now.
@@ -72,6 +74,7 @@ func (s *session) apply(p *policy) error {
 		return err
 	}
 	before := s.d.policy.Swap(p)
+	var unsettled []lazy.Key
 	for _, peer := range s.known {
 		if now := p.managed(peer); !reflect.DeepEqual(now, before.managed(peer)) {
 			if err := s.manager.UpdatePeer(now); err != nil {
@@ -83,6 +86,12 @@ func (s *session) apply(p *policy) error {
 			if err := s.connector.SetKeepalive(peer.Key, keepalive); err != nil {
 				return err
 			}
+			unsettled = append(unsettled, peer.Key)
+		}
+	}
+	if len(unsettled) > 0 {
+		if err := s.settle(unsettled...); err != nil {
+			return err
 		}
 	}
 	s.d.named = names

@@ -35,7 +35,7 @@ func Restore(iface, controlPath, bpffs string) (int, error) {
 	if err != nil {
 		return 0, explain(iface, err)
 	}
-	err = evicted.Load()
+	err = evicted.Load(device)
 	var back int
 	if err == nil {
 		back, err = evicted.PutBack(device, true)

@@ -131,7 +131,7 @@ func managing(o Options) lazy.Options {
 func (s *session) manage(ctx context.Context, peers []wg.Peer) error {
 	options := s.d.options
 	journal := JournalOf(options.Control)
-	originals, err := journal.Load()
+	left, err := journal.Load()
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (s *session) manage(ctx context.Context, peers []wg.Peer) error {
 		return err
 	}
 	s.journal = journal // it is this session's now, and goes with it
-	if err := s.follow(ctx, time.Now(), peers, originals); err != nil {
+	if err := s.follow(ctx, time.Now(), peers, left); err != nil {
 		return err
 	}
 	s.managing = true
@@ -158,7 +158,7 @@ func (s *session) manage(ctx context.Context, peers []wg.Peer) error {
 // the journal has their keepalives. It returns what the device has then.
 func (s *session) putBack(peers []wg.Peer) ([]wg.Peer, error) {
 	s.evicted = wg.NewEvictedFile(EvictedOf(s.d.options.Control))
-	if err := s.evicted.Load(); err != nil {
+	if err := s.evicted.Load(s.device); err != nil {
 		return nil, err
 	}
 	s.connector.EvictTo(s.evicted)

@@ -116,11 +116,11 @@ func TestKeepaliveChanges(t *testing.T) {
 	r := run(t, n, onHere(t, n))
 	isAdopted := func(want time.Duration) func() bool {
 		return func() bool {
-			originals, err := daemon.JournalOf(r.options.Control).Load()
+			left, err := daemon.JournalOf(r.options.Control).Load()
 			if err != nil {
 				t.Fatal(err)
 			}
-			return originals[lazy.Key(n.There.PublicKey)] == want
+			return left.Peers[lazy.Key(n.There.PublicKey)].Original == want
 		}
 	}
 	await(t, "the original is in the journal", isAdopted(keepalive))

@@ -26,6 +26,7 @@ type boundClient struct {
 	client
 	links *netlink.Handle
 	index int    // of the interface; the kernel gives it to no other
+	id    string // see interfaceID
 	kind  string // see Device.Kind
 }
 
@@ -49,11 +50,16 @@ func newClient(name string) (boundClient, error) {
 		links.Close()
 		return boundClient{}, err
 	}
+	id, err := interfaceID(link.Attrs().Index)
+	if err != nil {
+		links.Close()
+		return boundClient{}, errors.Join(err, c.Close())
+	}
 	kind := wgtypes.Userspace
 	if _, ok := link.(*netlink.Wireguard); ok {
 		kind = wgtypes.LinuxKernel
 	}
-	return boundClient{c, links, link.Attrs().Index, kind.String()}, nil
+	return boundClient{c, links, link.Attrs().Index, id, kind.String()}, nil
 }
 
 func (c boundClient) Device(name string) (*wgtypes.Device, error) {

@@ -90,7 +90,10 @@ func NewConnector(device *Device, finder Finder) *Connector {
 
 // EvictTo sets the file for Evict, which fails without. It is for the time
 // before the connector is used.
-func (c *Connector) EvictTo(file *EvictedFile) { c.file = file }
+func (c *Connector) EvictTo(file *EvictedFile) {
+	c.file = file
+	file.of = c.device.ID()
+}
 
 // Adopt makes the connector know an open peer as the device has it, and the
 // keepalive that it has without lazybpf.
@@ -197,15 +200,20 @@ func (c *Connector) TryNext(peer lazy.Key) error {
 }
 
 // SetKeepalive changes the keepalive that the peer has while it is open; nil is
-// that of the device without lazybpf. Errors: ErrUnknownPeer, ErrNoDevice,
-// ErrPermission.
+// that of the device without lazybpf. The device has it after Settle: the journal
+// comes first. Error: ErrUnknownPeer.
 func (c *Connector) SetKeepalive(peer lazy.Key, keepalive *time.Duration) error {
-	return c.change(peer, func(m *managed) {
-		m.open = m.original
-		if keepalive != nil {
-			m.open = *keepalive
-		}
-	})
+	m, err := c.peer(peer)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.open = m.original
+	if keepalive != nil {
+		m.open = *keepalive
+	}
+	return nil
 }
 
 // Close turns the peer's keepalive off. Errors: ErrUnknownPeer, ErrNoDevice,
@@ -215,7 +223,7 @@ func (c *Connector) Close(_ context.Context, peer lazy.Key) error {
 }
 
 // Settle makes the device have what it should for the peer, after others have
-// changed it. Errors: ErrUnknownPeer, ErrNoDevice, ErrPermission.
+// changed it, or SetKeepalive. Errors: ErrUnknownPeer, ErrNoDevice, ErrPermission.
 func (c *Connector) Settle(peer lazy.Key) error {
 	return c.change(peer, func(*managed) {})
 }
@@ -259,16 +267,16 @@ func (c *Connector) set(m *managed, peer lazy.Key, endpoint netip.AddrPort) erro
 	return err
 }
 
-// Originals are the keepalives that peers have without lazybpf, of those that
-// have one.
-func (c *Connector) Originals() map[lazy.Key]time.Duration {
-	originals := make(map[lazy.Key]time.Duration)
+// Record is what the journal has to say of the peers.
+func (c *Connector) Record() Record {
+	r := Record{Interface: c.device.ID(), Peers: make(map[lazy.Key]Keepalive)}
 	for key, m := range c.all() {
 		m.mu.Lock()
-		if m.original != 0 {
-			originals[key] = m.original
-		}
+		k := Keepalive{Original: m.original, Open: m.open}
 		m.mu.Unlock()
+		if k != (Keepalive{}) {
+			r.Peers[key] = k
+		}
 	}
-	return originals
+	return r
 }

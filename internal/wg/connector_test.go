@@ -339,7 +339,7 @@ func TestObserveWhileChanging(t *testing.T) {
 	if err := c.Close(t.Context(), key); err != nil {
 		t.Fatal(err)
 	}
-	if got := c.Originals()[key]; got != every {
+	if got := c.Record().Peers[key].Original; got != every {
 		t.Errorf("keepalive %s is to be given back, want %s", got, every)
 	}
 }
@@ -381,17 +381,17 @@ func TestManyPeersInOneMessage(t *testing.T) {
 	}
 }
 
-// TestOriginals are the same whether a peer is open or closed.
-func TestOriginals(t *testing.T) {
+// TestRecord is the same whether a peer is open or closed.
+func TestRecord(t *testing.T) {
 	r := newRecorder(t)
 	c := newConnector(r, nil, keyOf(1), keyOf(2))
 	c.Adopt(Peer{Key: keyOf(3)}, 0)
 	if err := c.Close(t.Context(), keyOf(2)); err != nil {
 		t.Fatal(err)
 	}
-	want := map[lazy.Key]time.Duration{keyOf(1): every, keyOf(2): every}
-	if got := c.Originals(); !maps.Equal(got, want) {
-		t.Errorf("originals %v, want %v", got, want)
+	want := map[lazy.Key]Keepalive{keyOf(1): {every, every}, keyOf(2): {every, every}}
+	if got := c.Record(); got.Interface != c.device.ID() || !maps.Equal(got.Peers, want) {
+		t.Errorf("record %v, want %v", got, want)
 	}
 }
 
@@ -446,7 +446,7 @@ func TestConcurrentCalls(t *testing.T) {
 		func() error { return c.Close(t.Context(), key) },
 		func() error { return c.Settle(key) },
 		func() error { _, err := c.Observe(time.Now(), []Peer{r.peer(key)}); return err },
-		func() error { c.Originals(); return nil },
+		func() error { c.Record(); return nil },
 	} {
 		calls.Go(func() {
 			for range rounds {

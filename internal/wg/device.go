@@ -57,6 +57,7 @@ type Change struct {
 type Device struct {
 	name string
 	kind string
+	id   string // see interfaceID
 	// A client does one thing at a time. Reading a device with many peers takes
 	// long, and a peer that wakes must not wait for it.
 	read, write client
@@ -78,7 +79,7 @@ func Open(name string) (*Device, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", name, explain(err)), read.Close())
 	}
-	d := &Device{name: name, kind: read.kind, read: read, write: write}
+	d := &Device{name: name, kind: read.kind, id: read.id, read: read, write: write}
 	// To change nothing shows whether it is a WireGuard device, however many
 	// peers it has: reading them takes long.
 	if err := write.ConfigureDevice(name, wgtypes.Config{}); err != nil {
@@ -92,6 +93,10 @@ func Open(name string) (*Device, error) {
 
 // Kind says whose WireGuard it is: "Linux kernel" or "userspace".
 func (d *Device) Kind() string { return d.kind }
+
+// ID tells the interface from all others: those of its name before and after it,
+// in other network namespaces, and after a reboot.
+func (d *Device) ID() string { return d.id }
 
 // Name is the device's name.
 func (d *Device) Name() string { return d.name }

@@ -189,7 +189,7 @@ func TestNotedBeforeRemoved(t *testing.T) {
 	d.beforePeer = func(p wgtypes.PeerConfig) error {
 		if p.Remove {
 			removals++
-			if loaded := load(t, file.path); loaded.Len() != 1 {
+			if loaded := load(t, file.path, noDevice); loaded.Len() != 1 {
 				t.Error("a peer is removed that is not in the file")
 			}
 		}
@@ -207,7 +207,7 @@ func TestPutBackBeforeForgotten(t *testing.T) {
 	c, file := evictor(t, d)
 	evict(t, c, keyOf(1))
 	d.beforePeer = func(wgtypes.PeerConfig) error {
-		if loaded := load(t, file.path); loaded.Len() != 1 {
+		if loaded := load(t, file.path, noDevice); loaded.Len() != 1 {
 			t.Error("the file has forgotten a peer that is not on the device")
 		}
 		return nil
@@ -368,7 +368,7 @@ func TestFileFailsOnOpen(t *testing.T) {
 	if _, err := c.Observe(time.Now(), nil); err != nil {
 		t.Error(err)
 	}
-	if loaded := load(t, file.path); loaded.Len() != 1 || loaded.live[keyOf(2)] == nil {
+	if loaded := load(t, file.path, noDevice); loaded.Len() != 1 || loaded.live[keyOf(2)] == nil {
 		t.Errorf("the file has %d peers, want the second", loaded.Len())
 	}
 }

@@ -25,11 +25,12 @@ import (
 // preshared keys among it: only its owner may read it. It is there while peers
 // are evicted, and after a daemon that did not end cleanly.
 //
-// It is JSON, a line for each peer that is evicted or back. The last line of a
-// peer counts. New lines are appended; once more than half of them say nothing
+// It is JSON, a line that says of which interface it is, and one for each peer
+// that is evicted or back. The last line of a peer counts. New lines are appended; once more than half of them say nothing
 // any longer the file is written anew, whole or not at all.
 type EvictedFile struct {
 	path string
+	of   string // the interface; see Device.ID
 
 	mu    sync.Mutex // guards what follows
 	live  map[lazy.Key]*evicted
@@ -43,7 +44,12 @@ func NewEvictedFile(path string) *EvictedFile {
 	return &EvictedFile{path: path, live: make(map[lazy.Key]*evicted)}
 }
 
-// evictedLine is a line of the file, and the one place where a preshared key
+// evictedHeader is the first line of the file.
+type evictedHeader struct {
+	Interface *string `json:"interface"`
+}
+
+// evictedLine is each line after it, and the one place where a preshared key
 // is text.
 type evictedLine struct {
 	PublicKey    string         `json:"public_key"`
@@ -84,9 +90,10 @@ func (l evictedLine) peer() (*evicted, error) {
 	return e, nil
 }
 
-// Load reads what a daemon that did not end cleanly has left. A last line that
-// is cut off does not count: nothing was done before it was whole.
-func (f *EvictedFile) Load() error {
+// Load reads what a daemon that did not end cleanly has left of the device: the
+// peers of an interface that had its name before went with that. A last line
+// that is cut off does not count: nothing was done before it was whole.
+func (f *EvictedFile) Load(device *Device) error {
 	content, err := f.read()
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -97,18 +104,46 @@ func (f *EvictedFile) Load() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	lines := bytes.Split(content, []byte{'\n'})
-	for i, text := range lines[:len(lines)-1] {
-		var l evictedLine
-		if json.Unmarshal(text, &l) != nil { // its error could have a part of the line in it
-			return fmt.Errorf("evicted peers: %s:%d: no JSON of ours; remove the file to do without", f.path, i+1)
+	for i, line := range lines[:len(lines)-1] {
+		take := f.take
+		if i == 0 {
+			take = f.takeHeader
 		}
-		e, err := l.peer()
-		if err != nil {
+		if err := take(line); err != nil {
 			return fmt.Errorf("evicted peers: %s:%d: %w; remove the file to do without", f.path, i+1, err)
 		}
-		if f.live[e.Key] = e; l.Back {
-			delete(f.live, e.Key)
+		if f.of != device.ID() {
+			return nil
 		}
+	}
+	return nil
+}
+
+// errNotOurs stands for an error of JSON, which could have a part of the line in
+// it.
+var errNotOurs = errors.New("no JSON of ours")
+
+func (f *EvictedFile) takeHeader(line []byte) error {
+	var header evictedHeader
+	if json.Unmarshal(line, &header) != nil || header.Interface == nil {
+		return errNotOurs
+	}
+	f.of = *header.Interface
+	return nil
+}
+
+// take takes in a line of a peer.
+func (f *EvictedFile) take(line []byte) error {
+	var l evictedLine
+	if json.Unmarshal(line, &l) != nil {
+		return errNotOurs
+	}
+	e, err := l.peer()
+	if err != nil {
+		return err
+	}
+	if f.live[e.Key] = e; l.Back {
+		delete(f.live, e.Key)
 	}
 	return nil
 }
@@ -196,7 +231,11 @@ func (f *EvictedFile) add(lines []evictedLine) error {
 	if f.file == nil || f.torn || f.lines+len(lines) > 2*len(f.live) {
 		return f.rewrite()
 	}
-	if err := write(f.file, lines); err != nil {
+	content, err := encode(lines...)
+	if err == nil {
+		_, err = f.file.Write(content)
+	}
+	if err != nil {
 		f.torn = true
 		return fmt.Errorf("note evicted peers: %w", err)
 	}
@@ -204,16 +243,16 @@ func (f *EvictedFile) add(lines []evictedLine) error {
 	return nil
 }
 
-func write(to io.Writer, lines []evictedLine) error {
+// encode returns lines of JSON.
+func encode[T any](lines ...T) ([]byte, error) {
 	var content bytes.Buffer
 	encoder := json.NewEncoder(&content)
 	for _, l := range lines {
 		if err := encoder.Encode(l); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	_, err := to.Write(content.Bytes())
-	return err
+	return content.Bytes(), nil
 }
 
 // rewrite replaces the file by one with what is live, or removes it if nothing
@@ -227,39 +266,17 @@ func (f *EvictedFile) rewrite() error {
 	for _, e := range f.live {
 		lines = append(lines, lineOf(e))
 	}
-	next, err := f.create()
-	if err == nil {
-		err = write(next, lines)
+	header, err := encode(evictedHeader{&f.of})
+	content, linesErr := encode(lines...)
+	if err = errors.Join(err, linesErr); err != nil {
+		return fmt.Errorf("note evicted peers: %w", err)
 	}
-	if err == nil {
-		err = os.Rename(f.next(), f.path)
-	}
+	next, err := createOver(f.path, append(header, content...))
 	if err != nil {
-		if next != nil {
-			err = errors.Join(err, next.Close(), os.Remove(f.next()))
-		}
 		return fmt.Errorf("note evicted peers: %w", err)
 	}
 	f.close()
 	f.file, f.lines, f.torn = next, len(lines), false
-	return nil
-}
-
-// next is where the file is written until it is whole. The name is always the
-// same, so that nothing is left of a daemon that dies meanwhile.
-func (f *EvictedFile) next() string { return f.path + ".new" }
-
-func (f *EvictedFile) create() (*os.File, error) {
-	if err := removeFile(f.next()); err != nil {
-		return nil, err
-	}
-	return os.OpenFile(f.next(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-}
-
-func removeFile(path string) error {
-	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
 	return nil
 }
 
@@ -281,7 +298,7 @@ func (f *EvictedFile) Remove() error {
 
 func (f *EvictedFile) remove() error {
 	f.close()
-	if err := errors.Join(removeFile(f.path), removeFile(f.next())); err != nil {
+	if err := errors.Join(removeFile(f.path), removeFile(nextOf(f.path))); err != nil {
 		return fmt.Errorf("remove evicted peers: %w", err)
 	}
 	f.torn = false

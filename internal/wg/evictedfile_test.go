@@ -14,10 +14,11 @@ import (
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 )
 
-func load(t *testing.T, path string) *EvictedFile {
+// load loads a file of a device's.
+func load(t *testing.T, path string, device *Device) *EvictedFile {
 	t.Helper()
 	f := NewEvictedFile(path)
-	if err := f.Load(); err != nil {
+	if err := f.Load(device); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -28,6 +29,9 @@ func away(n byte) *evicted {
 	p := wholePeer(n)
 	return &evicted{peerOf(&p), newPresharedKey(p.PresharedKey)}
 }
+
+// noDevice is one that only files are asked about.
+var noDevice = newDevice(nil)
 
 func sameEvicted(a, b *EvictedFile) bool {
 	return maps.EqualFunc(a.live, b.live, func(a, b *evicted) bool {
@@ -53,7 +57,7 @@ func TestEvictedFile(t *testing.T) {
 	if err := f.put(&moved); err != nil {
 		t.Fatal(err)
 	}
-	loaded := load(t, f.path)
+	loaded := load(t, f.path, noDevice)
 	if !sameEvicted(loaded, f) || loaded.Len() != 2 || len(loaded.live[keyOf(1)].AllowedIPs) != 1 {
 		t.Errorf("loaded\n%+v, want\n%+v", loaded.live, f.live)
 	}
@@ -71,7 +75,7 @@ func TestEvictedFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	leaves(t, filepath.Dir(f.path))
-	if load(t, f.path).Len() != 0 {
+	if load(t, f.path, noDevice).Len() != 0 {
 		t.Error("peers without a file")
 	}
 }
@@ -97,11 +101,11 @@ func TestEvictedFileStaysSmall(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if lines := bytes.Count(content, []byte{'\n'}); lines > 2*peers || lines != f.lines {
+		if lines := bytes.Count(content, []byte{'\n'}) - 1; lines > 2*peers || lines != f.lines {
 			t.Fatalf("%d lines for %d peers, %d are known", lines, peers, f.lines)
 		}
 	}
-	if !sameEvicted(load(t, f.path), f) {
+	if !sameEvicted(load(t, f.path, noDevice), f) {
 		t.Error("the file says other than what is live")
 	}
 }
@@ -121,14 +125,14 @@ func TestTornLine(t *testing.T) {
 		if err := os.WriteFile(f.path, content[:size], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		loaded := load(t, f.path)
-		if want := bytes.Count(content[:size], []byte{'\n'}); loaded.Len() != want {
+		loaded := load(t, f.path, noDevice)
+		if want := max(bytes.Count(content[:size], []byte{'\n'})-1, 0); loaded.Len() != want { // but for the header
 			t.Fatalf("%d of %d bytes: %d peers, want %d", size, len(content), loaded.Len(), want)
 		}
 		if err := loaded.put(away(3)); err != nil {
 			t.Fatal(err)
 		}
-		if again := load(t, f.path); again.Len() != loaded.Len() {
+		if again := load(t, f.path, noDevice); again.Len() != loaded.Len() {
 			t.Fatalf("%d of %d bytes and one peer more: %d peers", size, len(content), again.Len())
 		}
 	}
@@ -147,10 +151,10 @@ func TestBrokenEvictedFile(t *testing.T) {
 		"bad allowed IP":    `{"public_key":"` + good + `","allowed_ips":["` + secret + `"]}`,
 	} {
 		f := newEvictedFile(t)
-		if err := os.WriteFile(f.path, []byte(`{"public_key":"`+good+`"}`+"\n"+content+"\n"), 0o600); err != nil {
+		if err := os.WriteFile(f.path, []byte(`{"interface":""}`+"\n"+content+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		err := f.Load()
+		err := f.Load(noDevice)
 		if err == nil || !strings.Contains(err.Error(), f.path+":2: ") || !strings.HasSuffix(err.Error(), "; remove the file to do without") {
 			t.Errorf("%s: error %v, want one that names the line and what to do", name, err)
 		} else if strings.Contains(err.Error(), secret[1:]) {
@@ -160,9 +164,35 @@ func TestBrokenEvictedFile(t *testing.T) {
 	}
 }
 
+// TestEvictedFileWithoutHeader could be of any interface.
+func TestEvictedFileWithoutHeader(t *testing.T) {
+	f := newEvictedFile(t)
+	if err := os.WriteFile(f.path, []byte(`{"public_key":"`+keyOf(1).String()+`"}`+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Load(noDevice); err == nil || !strings.Contains(err.Error(), f.path+":1: ") || f.Len() > 0 {
+		t.Errorf("%d peers, error %v", f.Len(), err)
+	}
+}
+
+// TestEvictedFileOfAnother is of an interface that had the name before: its peers are nobody's.
+func TestEvictedFileOfAnother(t *testing.T) {
+	f := newEvictedFile(t)
+	f.of = "another"
+	if err := f.put(away(1)); err != nil {
+		t.Fatal(err)
+	}
+	d := newFakeDevice()
+	loaded := load(t, f.path, noDevice)
+	if n, err := loaded.PutBack(newDevice(d.client()), true); n != 0 || err != nil || d.has(keyOf(1)) {
+		t.Errorf("%d put back, %v", n, err)
+	}
+	leaves(t, filepath.Dir(f.path))
+}
+
 // TestForeignEvictedFile has files that somebody else could have written: peers must not be made of them.
 func TestForeignEvictedFile(t *testing.T) {
-	line := []byte(`{"public_key":"` + keyOf(1).String() + "\"}\n")
+	line := []byte(`{"interface":""}` + "\n" + `{"public_key":"` + keyOf(1).String() + "\"}\n")
 	for name, write := range map[string]func(path string) error{
 		"mode":  func(path string) error { return os.WriteFile(path, line, 0o640) },
 		"owner": func(path string) error { return writeAs(path, line, 65534) },
@@ -177,7 +207,7 @@ func TestForeignEvictedFile(t *testing.T) {
 		if err := write(f.path); err != nil {
 			t.Fatal(err)
 		}
-		if err := f.Load(); err == nil || !strings.Contains(err.Error(), f.path) || f.Len() > 0 {
+		if err := f.Load(noDevice); err == nil || !strings.Contains(err.Error(), f.path) || f.Len() > 0 {
 			t.Errorf("%s: %d peers, error %v", name, f.Len(), err)
 		}
 	}
@@ -201,7 +231,7 @@ func TestPutBack(t *testing.T) {
 		theirs := wgtypes.Peer{PublicKey: wgtypes.Key(keyOf(2)), AllowedIPs: ipNets(away(2).AllowedIPs[1])}
 		d := newFakeDevice(theirs)
 		d.beforeChange = func([]wgtypes.PeerConfig) error { return errBroken }
-		f = load(t, f.path)
+		f = load(t, f.path, noDevice)
 		if n, err := f.PutBack(newDevice(d.client()), keepalives); err == nil || n != 0 {
 			t.Errorf("%d put back, %v; want the error of the device", n, err)
 		}

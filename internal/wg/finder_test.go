@@ -169,12 +169,16 @@ func TestKeepaliveOfPolicy(t *testing.T) {
 		if err := c.SetKeepalive(keyOf(1), keepalive); err != nil {
 			t.Fatal(err)
 		}
+		r.wantMessages() // the journal comes first
+		if err := c.Settle(keyOf(1)); err != nil {
+			t.Fatal(err)
+		}
 		r.wantMessages(want...)
 	}
 	set(nil)
 	set(new(10*time.Second), "peer 1 10s")
-	if got := c.Originals()[keyOf(1)]; got != every {
-		t.Errorf("its keepalive without lazybpf is %s, want %s", got, every)
+	if got, want := c.Record().Peers[keyOf(1)], (Keepalive{every, 10 * time.Second}); got != want {
+		t.Errorf("the journal would say %v, want %v", got, want)
 	}
 	if err := c.Close(t.Context(), keyOf(1)); err != nil {
 		t.Fatal(err)

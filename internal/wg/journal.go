@@ -3,82 +3,127 @@
 package wg
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
-// Journal is a file with the keepalives that peers have without lazybpf. It is
-// there while a daemon runs, and after one that did not end cleanly.
+// Journal is a file with the keepalives that lazybpf has changed. It is there
+// while a daemon runs, and after one that did not end cleanly.
 type Journal string
 
-// Save replaces what the journal says, whole or not at all.
-func (j Journal) Save(originals map[lazy.Key]time.Duration) error {
-	entries := make(map[string]string, len(originals))
-	for key, interval := range originals {
-		entries[key.String()] = interval.String()
+// Record is what a journal says.
+type Record struct {
+	// Interface is the one that this is about: of another with the same name it
+	// says nothing. See Device.ID.
+	Interface string                 `json:"interface"`
+	Peers     map[lazy.Key]Keepalive `json:"peers"`
+}
+
+// Keepalive is what a peer has for one; 0: off.
+type Keepalive struct {
+	Original time.Duration // without lazybpf
+	Open     time.Duration // while lazybpf has the peer open
+}
+
+// original is the keepalive that a peer has without lazybpf which was found with
+// another: off, or that of an open peer, it was lazybpf that has set it.
+func (k Keepalive) original(found time.Duration) time.Duration {
+	if found == 0 || found == k.Open {
+		return k.Original
 	}
-	content, err := json.MarshalIndent(entries, "", "\t")
-	if err != nil {
+	return found
+}
+
+// Original is the keepalive that a peer of the device has without lazybpf. What
+// a journal says of another interface does not count.
+func (r Record) Original(device *Device, p Peer) time.Duration {
+	if k, ok := r.Peers[p.Key]; ok && r.Interface == device.ID() {
+		return k.original(p.Keepalive)
+	}
+	return p.Keepalive
+}
+
+// keepaliveText is a Keepalive as the journal has it.
+type keepaliveText struct {
+	Original string `json:"original"`
+	Open     string `json:"open"`
+}
+
+// MarshalJSON writes durations as time.Duration.String does.
+func (k Keepalive) MarshalJSON() ([]byte, error) {
+	return json.Marshal(keepaliveText{k.Original.String(), k.Open.String()})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (k *Keepalive) UnmarshalJSON(content []byte) error {
+	var text keepaliveText
+	if err := strictly(content, &text); err != nil {
 		return err
 	}
-	next, err := os.CreateTemp(filepath.Dir(string(j)), filepath.Base(string(j))+".*")
+	var err, openErr error
+	k.Original, err = time.ParseDuration(text.Original)
+	k.Open, openErr = time.ParseDuration(text.Open)
+	if err == nil {
+		err = openErr
+	}
+	return err
+}
+
+// strictly decodes JSON that has no keys but those of value.
+func strictly(content []byte, value any) error {
+	decoder := json.NewDecoder(bytes.NewReader(content))
+	decoder.DisallowUnknownFields()
+	return decoder.Decode(value)
+}
+
+// Save replaces what the journal says, whole or not at all, also if the machine
+// loses its power.
+func (j Journal) Save(r Record) error {
+	content, err := json.MarshalIndent(r, "", "\t")
+	if err == nil {
+		err = replaceFile(string(j), append(content, '\n'))
+	}
 	if err != nil {
 		return fmt.Errorf("write journal: %w", err)
-	}
-	_, err = next.Write(append(content, '\n'))
-	err = errors.Join(err, next.Close())
-	if err == nil {
-		err = os.Rename(next.Name(), string(j))
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("write journal: %w", err), os.Remove(next.Name()))
 	}
 	return nil
 }
 
 // Load returns what the journal says; nothing if there is none.
-func (j Journal) Load() (map[lazy.Key]time.Duration, error) {
+func (j Journal) Load() (Record, error) {
 	content, err := os.ReadFile(string(j))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+		return Record{}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read journal: %w", err)
+		return Record{}, fmt.Errorf("read journal: %w", err)
 	}
-	var entries map[string]string
-	if err := json.Unmarshal(content, &entries); err != nil {
-		return nil, fmt.Errorf("journal %s: %w; remove it to do without", j, err)
+	var r Record
+	if err := strictly(content, &r); err != nil {
+		return Record{}, fmt.Errorf("journal %s: %w; remove it to do without", j, err)
 	}
-	originals := make(map[lazy.Key]time.Duration, len(entries))
-	for text, interval := range entries {
-		key, keyErr := lazy.ParseKey(text)
-		d, err := time.ParseDuration(interval)
-		if err := errors.Join(keyErr, err); err != nil {
-			return nil, fmt.Errorf("journal %s: %w; remove it to do without", j, err)
-		}
-		originals[key] = d
-	}
-	return originals, nil
+	return r, nil
 }
 
 // Remove removes the journal. That there is none is no error.
 func (j Journal) Remove() error {
-	if err := os.Remove(string(j)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := errors.Join(removeFile(string(j)), removeFile(nextOf(string(j)))); err != nil {
 		return fmt.Errorf("remove journal: %w", err)
 	}
 	return nil
 }
 
-// Restore gives the device's peers the keepalives of the journal, where they
-// are off now, and removes it. It returns how many it has changed.
+// Restore gives the device's peers the keepalives back that they had, unless
+// somebody has set another since, and removes the journal. It returns how many it
+// has changed.
 func (j Journal) Restore(device *Device) (int, error) {
-	originals, err := j.Load()
+	r, err := j.Load()
 	if err != nil {
 		return 0, err
 	}
@@ -88,8 +133,8 @@ func (j Journal) Restore(device *Device) (int, error) {
 	}
 	var changes []Change
 	for _, p := range peers {
-		if interval := originals[p.Key]; interval != 0 && p.Keepalive == 0 {
-			changes = append(changes, Change{Key: p.Key, Keepalive: interval})
+		if original := r.Original(device, p); original != p.Keepalive {
+			changes = append(changes, Change{Key: p.Key, Keepalive: original})
 		}
 	}
 	if err := device.Configure(changes...); err != nil {

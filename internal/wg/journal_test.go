@@ -22,30 +22,30 @@ func newJournal(t *testing.T) Journal { return Journal(filepath.Join(t.TempDir()
 // save makes the journal say that these peers have the usual keepalive.
 func save(t *testing.T, j Journal, peers ...lazy.Key) {
 	t.Helper()
-	originals := make(map[lazy.Key]time.Duration)
+	left := Record{Peers: make(map[lazy.Key]Keepalive)}
 	for _, key := range peers {
-		originals[key] = every
+		left.Peers[key] = Keepalive{every, every}
 	}
-	if err := j.Save(originals); err != nil {
+	if err := j.Save(left); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func TestJournal(t *testing.T) {
 	j := newJournal(t)
-	for _, want := range []map[lazy.Key]time.Duration{
-		{keyOf(1): every, keyOf(2): 65535 * time.Second},
-		{keyOf(2): time.Second},
+	for _, want := range []map[lazy.Key]Keepalive{
+		{keyOf(1): {every, every}, keyOf(2): {65535 * time.Second, 0}},
+		{keyOf(2): {0, time.Second}},
 		{},
 	} {
-		if err := j.Save(want); err != nil {
+		if err := j.Save(Record{"this one", want}); err != nil {
 			t.Fatal(err)
 		}
 		got, err := j.Load()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !maps.Equal(got, want) {
+		if got.Interface != "this one" || !maps.Equal(got.Peers, want) {
 			t.Errorf("loaded %v, saved %v", got, want)
 		}
 	}
@@ -60,7 +60,7 @@ func TestJournal(t *testing.T) {
 	if err := errors.Join(j.Remove(), j.Remove()); err != nil {
 		t.Error(err)
 	}
-	if got, err := j.Load(); len(got) > 0 || err != nil {
+	if got, err := j.Load(); got.Peers != nil || err != nil {
 		t.Errorf("without a file: loaded %v, %v", got, err)
 	}
 	leaves(t, filepath.Dir(string(j)))
@@ -85,11 +85,11 @@ func leaves(t *testing.T, dir string, want ...string) {
 // TestJournalIsNeverHalf has it read while it is written, as it would be by a daemon that starts after a crash.
 func TestJournalIsNeverHalf(t *testing.T) {
 	j := newJournal(t)
-	all := make(map[lazy.Key]time.Duration)
+	all := make(map[lazy.Key]Keepalive)
 	for n := range byte(100) {
-		all[keyOf(n)] = every
+		all[keyOf(n)] = Keepalive{every, every}
 	}
-	versions := []map[lazy.Key]time.Duration{all, {keyOf(1): every}}
+	versions := []Record{{Peers: all}, {Peers: map[lazy.Key]Keepalive{keyOf(1): {every, every}}}}
 	if err := j.Save(versions[0]); err != nil {
 		t.Fatal(err)
 	}
@@ -107,8 +107,8 @@ func TestJournalIsNeverHalf(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(got) != len(versions[0]) && len(got) != len(versions[1]) {
-			t.Fatalf("%d peers, neither the %d of before nor the %d of after", len(got), len(versions[0]), len(versions[1]))
+		if n := len(got.Peers); n != len(versions[0].Peers) && n != len(versions[1].Peers) {
+			t.Fatalf("%d peers, neither the %d of before nor the %d of after", n, len(versions[0].Peers), len(versions[1].Peers))
 		}
 	}
 }
@@ -116,14 +116,14 @@ func TestJournalIsNeverHalf(t *testing.T) {
 func TestJournalCannotBeWritten(t *testing.T) {
 	dir := t.TempDir()
 	missing := Journal(filepath.Join(dir, "missing", "wg0.journal"))
-	if err := missing.Save(nil); !errors.Is(err, fs.ErrNotExist) || !strings.HasPrefix(err.Error(), "write journal: ") {
+	if err := missing.Save(Record{}); !errors.Is(err, fs.ErrNotExist) || !strings.HasPrefix(err.Error(), "write journal: ") {
 		t.Errorf("no directory: %v", err)
 	}
 	taken := Journal(filepath.Join(dir, "taken"))
 	if err := os.MkdirAll(filepath.Join(string(taken), "by somebody"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := taken.Save(nil); err == nil || !strings.HasPrefix(err.Error(), "write journal: ") {
+	if err := taken.Save(Record{}); err == nil || !strings.HasPrefix(err.Error(), "write journal: ") {
 		t.Errorf("in place of a directory: %v", err)
 	}
 	if _, err := taken.Load(); err == nil || !strings.HasPrefix(err.Error(), "read journal: ") {
@@ -138,12 +138,13 @@ func TestJournalCannotBeWritten(t *testing.T) {
 func TestBrokenJournal(t *testing.T) {
 	key := keyOf(1).String()
 	for name, content := range map[string]string{
-		"empty":        "",
-		"cut off":      `{"` + key + `": "25`,
-		"no JSON":      "keepalive 25",
-		"another type": `{"` + key + `": 25}`,
-		"bad key":      `{"` + key[:10] + `": "25s"}`,
-		"bad interval": `{"` + key + `": "soon"}`,
+		"empty":          "",
+		"cut off":        `{"peers": {"` + key + `": {"original": "25`,
+		"no JSON":        "keepalive 25",
+		"another type":   `{"peers": {"` + key + `": 25}}`,
+		"another layout": `{"` + key + `": "25s"}`,
+		"bad key":        `{"peers": {"` + key[:10] + `": {"original": "25s", "open": "25s"}}}`,
+		"bad interval":   `{"peers": {"` + key + `": {"original": "soon", "open": "25s"}}}`,
 	} {
 		j := newJournal(t)
 		if err := os.WriteFile(string(j), []byte(content), 0o600); err != nil {
@@ -161,6 +162,61 @@ func TestBrokenJournal(t *testing.T) {
 		}
 		leaves(t, filepath.Dir(string(j)), "wg0.journal")
 	}
+}
+
+// TestRestoreAfterPolicy has a daemon die that gave peers another keepalive while they are open.
+func TestRestoreAfterPolicy(t *testing.T) {
+	j := newJournal(t)
+	r := newRecorder(t)
+	r.set(0, keyOf(1))
+	r.set(10*time.Second, keyOf(2), keyOf(3))
+	r.set(time.Minute, keyOf(4)) // somebody has set it meanwhile
+	if err := j.Save(Record{Peers: map[lazy.Key]Keepalive{
+		keyOf(1): {every, 10 * time.Second}, keyOf(2): {every, 10 * time.Second},
+		keyOf(3): {0, 10 * time.Second}, keyOf(4): {every, 10 * time.Second},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := j.Restore(newDevice(r.client())); err != nil || n != 3 {
+		t.Errorf("%d restored, %v; want 3", n, err)
+	}
+	if got, want := r.take(), []string{"peer 1 25s, peer 2 25s, peer 3 0s"}; !slices.Equal(got, want) {
+		t.Errorf("messages %q, want %q", got, want)
+	}
+}
+
+// TestJournalOfAnother is of an interface that had the name before.
+func TestJournalOfAnother(t *testing.T) {
+	j := newJournal(t)
+	r := newRecorder(t)
+	r.set(0, keyOf(1))
+	if err := j.Save(Record{"another", map[lazy.Key]Keepalive{keyOf(1): {every, every}}}); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := j.Restore(newDevice(r.client())); n != 0 || err != nil {
+		t.Errorf("%d restored, %v", n, err)
+	}
+	if got := r.take(); len(got) > 0 {
+		t.Errorf("messages %q", got)
+	}
+	leaves(t, filepath.Dir(string(j)))
+}
+
+// TestJournalOfTheDead leaves nothing of a daemon that died while it wrote.
+func TestJournalOfTheDead(t *testing.T) {
+	j := newJournal(t)
+	if err := os.WriteFile(nextOf(string(j)), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	save(t, j, keyOf(1))
+	leaves(t, filepath.Dir(string(j)), "wg0.journal")
+	if err := os.WriteFile(nextOf(string(j)), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Remove(); err != nil {
+		t.Error(err)
+	}
+	leaves(t, filepath.Dir(string(j)))
 }
 
 func TestRestore(t *testing.T) {

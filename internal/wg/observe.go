@@ -35,19 +35,7 @@ func (c *Connector) Observe(since time.Time, peers []Peer) (Reading, error) {
 		if err != nil {
 			continue
 		}
-		is := m.observe(since, p)
-		if is.drifted {
-			r.Drifted = append(r.Drifted, p.Key)
-		}
-		if is.unsettled {
-			r.Unsettled = append(r.Unsettled, p.Key)
-		}
-		if is.returned {
-			r.Returned = append(r.Returned, p.Key)
-		}
-		if is.silent {
-			r.Silent = append(r.Silent, p.Key)
-		}
+		m.observe(since, p, &r)
 	}
 	if c.file == nil {
 		return r, nil
@@ -67,31 +55,34 @@ func (c *Connector) Observe(since time.Time, peers []Peer) (Reading, error) {
 	return r, errors.Join(append(errs, c.file.mend())...)
 }
 
-// observed is in which lists of a Reading a peer belongs.
-type observed struct{ drifted, unsettled, returned, silent bool }
-
-// observe takes notice of what others have done with the peer.
-func (m *managed) observe(since time.Time, seen Peer) (is observed) {
+// observe takes notice of what others have done with a peer.
+func (m *managed) observe(since time.Time, seen Peer, r *Reading) {
 	if !m.mu.TryLock() {
-		return is // it is being changed: look again next time
+		return // it is being changed: look again next time
 	}
 	defer m.mu.Unlock()
 	if !m.changed.Before(since) {
-		return is
+		return
 	}
-	is.returned = m.evicted.Swap(nil) != nil
+	if m.evicted.Swap(nil) != nil {
+		r.Returned = append(r.Returned, seen.Key)
+	}
 	switch {
 	case m.closed || seen.LastHandshake.After(m.changed):
 		m.untried = nil
 	case len(m.untried) > 0:
 		// One that has a session still need not shake hands to answer.
-		is.silent = since.Sub(m.changed) > answerTime && since.Sub(seen.LastHandshake) > lazy.MinEvictAfter
+		if since.Sub(m.changed) > answerTime && since.Sub(seen.LastHandshake) > lazy.MinEvictAfter {
+			r.Silent = append(r.Silent, seen.Key)
+		}
 	}
-	if is.drifted = seen.Keepalive != m.now; is.drifted {
+	if seen.Keepalive != m.now {
 		m.original, m.open, m.now = seen.Keepalive, seen.Keepalive, seen.Keepalive
+		r.Drifted = append(r.Drifted, seen.Key)
 	}
-	is.unsettled = m.now != m.want()
-	return is
+	if m.now != m.want() {
+		r.Unsettled = append(r.Unsettled, seen.Key)
+	}
 }
 
 // yield takes from an evicted peer the allowed IPs that others have got: had it

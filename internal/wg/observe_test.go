@@ -109,7 +109,7 @@ func TestEvictedYields(t *testing.T) {
 		"open":      func(c *Connector, _ *EvictedFile) error { return c.Open(t.Context(), keyOf(1), egress) },
 		"give back": func(c *Connector, _ *EvictedFile) error { return c.GiveBack() },
 		"restore": func(c *Connector, f *EvictedFile) error {
-			_, err := load(t, f.path).PutBack(c.device, true)
+			_, err := load(t, f.path, c.device).PutBack(c.device, true)
 			return err
 		},
 	} {
@@ -122,7 +122,7 @@ func TestEvictedYields(t *testing.T) {
 			if got := look(t, c).Peers[0].AllowedIPs; len(got) != 1 || got[0].String() != whole.AllowedIPs[1].String() {
 				t.Errorf("allowed IPs %v", got)
 			}
-			if loaded := load(t, file.path); len(loaded.live[keyOf(1)].AllowedIPs) != 1 {
+			if loaded := load(t, file.path, noDevice); len(loaded.live[keyOf(1)].AllowedIPs) != 1 {
 				t.Error("the file has them still")
 			}
 		}
@@ -135,5 +135,26 @@ func TestEvictedYields(t *testing.T) {
 		if after, _ := d.get(keyOf(2)); len(after.AllowedIPs) != 3 || len(after.AllowedIPs) != len(before.AllowedIPs) {
 			t.Errorf("%s: the other has lost some of %v: %v", name, before.AllowedIPs, after.AllowedIPs)
 		}
+	}
+}
+
+// TestObserveUnsettled has the device refuse to turn a keepalive off: that is tried again.
+func TestObserveUnsettled(t *testing.T) {
+	r := newRecorder(t)
+	c := newConnector(r, nil, keyOf(1), keyOf(2))
+	r.check = func() error { return errBroken }
+	if err := c.CloseAll([]lazy.Key{keyOf(1)}); err == nil {
+		t.Fatal("it is closed")
+	}
+	r.check = nil
+	reading, err := c.Observe(time.Now(), []Peer{r.peer(keyOf(1)), r.peer(keyOf(2))})
+	if err != nil || !slices.Equal(reading.Unsettled, []lazy.Key{keyOf(1)}) || len(reading.Drifted) > 0 {
+		t.Errorf("reading %+v, %v", reading, err)
+	}
+	if err := c.Settle(keyOf(1)); err != nil {
+		t.Error(err)
+	}
+	if got, want := r.take(), []string{"peer 1 0s"}; !slices.Equal(got, want) {
+		t.Errorf("messages %q, want %q", got, want)
 	}
 }

@@ -165,7 +165,7 @@ func TestRealJournal(t *testing.T) {
 	c := NewConnector(d, nil)
 	c.Adopt(Peer{Key: key, Keepalive: every}, every)
 	j := newJournal(t)
-	if err := errors.Join(j.Save(c.Originals()), c.Close(t.Context(), key)); err != nil {
+	if err := errors.Join(j.Save(c.Record()), c.Close(t.Context(), key)); err != nil {
 		t.Fatal(err)
 	}
 	if got := theirs(t, n).PersistentKeepaliveInterval; got != 0 {
@@ -177,8 +177,8 @@ func TestRealJournal(t *testing.T) {
 	if got := theirs(t, n).PersistentKeepaliveInterval; got != every {
 		t.Errorf("keepalive %s, want %s", got, every)
 	}
-	if originals, err := j.Load(); originals != nil || err != nil {
-		t.Errorf("the journal still says %v, %v", originals, err)
+	if left, err := j.Load(); left.Peers != nil || err != nil {
+		t.Errorf("the journal still says %v, %v", left, err)
 	}
 }
 

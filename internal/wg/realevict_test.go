@@ -63,7 +63,7 @@ func TestRealEvict(t *testing.T) {
 		},
 		"give back": {nil, func(c *Connector, _ lazy.Key, _ *EvictedFile) error { return c.GiveBack() }},
 		"restore": {nil, func(c *Connector, _ lazy.Key, file *EvictedFile) error {
-			_, err := load(t, file.path).PutBack(c.device, true)
+			_, err := load(t, file.path, c.device).PutBack(c.device, true)
 			return err
 		}},
 	} {

@@ -83,7 +83,7 @@ func TestSecretsStayBehind(t *testing.T) {
 	c := NewConnector(d, nil)
 	c.Adopt(peers[0], every)
 	journal := newJournal(t)
-	if err := journal.Save(c.Originals()); err != nil {
+	if err := journal.Save(c.Record()); err != nil {
 		t.Fatal(err)
 	}
 	written, err := os.ReadFile(string(journal))
@@ -91,7 +91,7 @@ func TestSecretsStayBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	texts := []string{string(written), c.Close(t.Context(), keyOf(1)).Error()}
-	for _, v := range []any{peers, Change{Key: peers[0].Key, Keepalive: every}, c.Originals()} {
+	for _, v := range []any{peers, Change{Key: peers[0].Key, Keepalive: every}, c.Record()} {
 		texts = append(texts, formats(v)...)
 	}
 	expectHidden(t, texts, private, preshared)

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package wg
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// interfaceID tells an interface of the calling thread's network namespace from
+// all others, of its name and index, too: in another namespace, or after a
+// reboot. What a daemon has noted of one interface means nothing to another.
+func interfaceID(index int) (string, error) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", err
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return "", os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	namespace, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if err != nil {
+		return "", os.NewSyscallError("getsockopt SO_NETNS_COOKIE", err)
+	}
+	return fmt.Sprintf("%s/%d/%d", strings.TrimSpace(string(boot)), namespace, index), nil
+}
