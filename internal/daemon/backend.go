@@ -98,8 +98,8 @@ func (b backend) Status(ctx context.Context, filter control.Filter) (control.Sta
 // idleSince says that a peer was idle at a time and ever since, and that not
 // even a packet has passed.
 func idleSince(p lazy.Status, since time.Time) bool {
-	return p.State == lazy.Idle && p.Activity.LastTx.Before(since) && p.Activity.LastRx.Before(since) &&
-		p.LastWake.Time.Before(since)
+	asleep := p.State == lazy.Idle && p.RetryAt.IsZero()
+	return asleep && p.IdleSince.Before(since) && p.Activity.Last().Before(since)
 }
 
 func describe(p lazy.Status, device wg.Peer, name string, now time.Time) control.Peer {

@@ -112,7 +112,7 @@ func TestStatusFilter(t *testing.T) {
 	options.Exclude = []string{"Perm"}
 	d := manage(t, options)
 	expectState(t, d, keyOf("Perm"), control.StateConnected)
-	begin := time.Now().Add(-100 * time.Millisecond) // the clock of packets is late
+	begin := time.Now()
 	ping(t, n, n.There.IPv4)
 	expectState(t, d, there(n), control.StateConnected)
 	do(t, backend{d}.Sleep, there(n).String())
@@ -153,6 +153,31 @@ func TestStatusFilter(t *testing.T) {
 	}
 	if _, err := (backend{d}).Status(t.Context(), control.Filter{Peers: []string{"FarA", "nobody"}}); !errors.Is(err, control.ErrNoPeer) {
 		t.Errorf("a filter for nobody: %v", err)
+	}
+}
+
+// TestStatusSince has a peer fall asleep between two looks: that is a change.
+func TestStatusSince(t *testing.T) {
+	t.Parallel()
+	n := labtest.Network(t, lab.Options{})
+	d := manage(t, optionsFor(t, n))
+	do(t, backend{d}.Wake, there(n).String())
+	begin := time.Now()
+	changed := func() int {
+		t.Helper()
+		status, err := backend{d}.Status(t.Context(), control.Filter{Since: begin})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(status.Peers)
+	}
+	do(t, backend{d}.Sleep, there(n).String())
+	if changed() != 1 {
+		t.Error("a peer that has fallen asleep since is left out")
+	}
+	begin = time.Now()
+	if changed() != 0 {
+		t.Error("a peer that has slept all the time is not left out")
 	}
 }
 

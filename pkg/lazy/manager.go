@@ -257,6 +257,8 @@ func (m *Manager) status(p *peer) Status {
 		s.IdleAt = later(m.idleAt(p), m.matesUntil(p))
 	case p.backingOff:
 		s.RetryAt = p.due
+	case p.state == Idle:
+		s.IdleSince = p.armedAt
 	}
 	return s
 }

@@ -137,6 +137,9 @@ type Status struct {
 	Permanent bool // on the exclude list
 	Evicted   bool // idle, and off the device
 	Activity  detect.Activity
+	// IdleSince is when an idle peer was put to sleep, or added; zero for others,
+	// and while one is left alone after its Open failed.
+	IdleSince time.Time
 	// IdleAt is when a connected peer will be parked if it and its groups stay
 	// silent, and one whose connection broke if it is not back; zero for other
 	// and permanent peers.
