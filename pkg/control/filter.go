@@ -16,7 +16,8 @@ type Filter struct {
 	Peers []string
 	// Since leaves out peers that have been idle all the time since: nothing
 	// of them has changed, unless somebody changed their configuration, or they
-	// were evicted. Who looks at many peers every second spares the daemon and itself the others.
+	// were evicted. Who looks at many peers every second spares the daemon and
+	// itself the others.
 	//
 	// Times of packets are up to 20 ms early, so ask for what is new since 50
 	// ms before the last time, and for all peers now and then.

@@ -123,6 +123,10 @@ func (m *Manager) open(p *peer, wake Wake) {
 	p.stir()
 	p.wake, p.received = &wake, m.activity(p).RxPackets
 	p.urgent = wake.Reason == ReasonRequest
+	if j := m.calls.running[p.Key]; j != nil && j.call == callEvict {
+		m.abandon(j) // it may take long, and the Open waits for its end
+		m.callWaiting()
+	}
 	m.want(p, callOpen)
 }
 

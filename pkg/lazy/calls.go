@@ -261,7 +261,9 @@ func (m *Manager) conclude(p *peer, r result, abandoned bool) {
 		p.stir().lastError = r.err
 		m.step(p, openFailed, Wake{})
 	case r.job.call != callOpen:
-		p.stir().lastError = r.err
+		if !errors.Is(r.err, context.Canceled) { // an Evict of a peer that is needed
+			p.stir().lastError = r.err
+		}
 		if r.job.call == callEvict && !r.overdue {
 			m.evictReturned(p, r)
 		}

@@ -269,6 +269,31 @@ func TestEvictFails(t *testing.T) {
 	})
 }
 
+// An Evict ends early when the peer is needed: its Open waits for that. It has
+// not failed.
+func TestNeededWhileEvicting(t *testing.T) {
+	playEvict(t, func(w *world) {
+		w.connector.evict = func(ctx context.Context, _ Key) (time.Time, error) {
+			<-ctx.Done()
+			return time.Time{}, ctx.Err()
+		}
+		answers := newAnswers(w)
+		w.connector.open = answers.open
+		w.add(1)
+		time.Sleep(evictAfter)
+		w.called("evict", 1, 1)
+		w.send(detect.Egress, 1)
+		w.opened(1, 1)
+		s := w.status(1)
+		w.ok(s.LastError)
+		if s.Evicted {
+			t.Error("it is evicted")
+		}
+		answers.give(w, nil)
+		w.is(1, Connected)
+	})
+}
+
 // Nobody knows of an Evict that hangs whether the peer is there: it is held until
 // the call has returned.
 func TestEvictHangs(t *testing.T) {

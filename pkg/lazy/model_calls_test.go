@@ -156,7 +156,9 @@ func (m *model) finish(c *modelCall) {
 		case c.call == callClose:
 			p.err = c.err
 		case c.call == callEvict:
-			p.err = c.err
+			if c.err != context.Canceled {
+				p.err = c.err
+			}
 			m.evictEnds(p, c.err, c.again)
 		case c.err == nil:
 			m.openSucceeds(p)

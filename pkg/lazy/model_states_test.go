@@ -88,6 +88,9 @@ func (m *model) open(p *modelPeer, reason Reason) {
 	if p.next == callEvict { // it never came to that
 		p.evicted = false
 	}
+	if c := m.calls[p.n]; c != nil && c.call == callEvict && !c.abandoned {
+		m.abandon(c)
+	}
 	p.state, p.wake, p.wokenAt = Connecting, reason, m.now
 	p.failedAt, p.evictAt = time.Time{}, time.Time{}
 	p.urgent = reason == ReasonRequest

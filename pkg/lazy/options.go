@@ -80,7 +80,8 @@ type EvictingConnector interface {
 	// preshared key, endpoint, keepalive. A peer that still has a session, since its
 	// last handshake is younger than MinEvictAfter, must stay: then again says
 	// when to ask once more, and is zero for one that is gone. After an error
-	// the peer must be as before; it is tried again after Options.EvictAfter.
+	// the peer must be as before; it is tried again after Options.EvictAfter. ctx
+	// ends when the peer is needed: its Open waits for Evict.
 	Evict(ctx context.Context, peer Key) (again time.Time, err error)
 }
 
