@@ -4,6 +4,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -33,4 +34,21 @@ func (e evicting) Evict(ctx context.Context, peer lazy.Key) (again time.Time, er
 		log.WithField("again", again).Debug("peer has a session, and is not evicted yet")
 	}
 	return again, err
+}
+
+// recall puts evicted peers back if nobody is to be evicted any more. They sleep
+// on.
+func (s *session) recall() error {
+	if s.d.policy.Load().options.EvictAfter != 0 {
+		return nil
+	}
+	back, err := s.connector.Recall()
+	errs := []error{err}
+	for _, key := range back {
+		errs = append(errs, s.manager.ReportReturned(key))
+	}
+	if n := len(back); n > 0 {
+		s.d.log.WithField("peers", n).Info("evicted peers are on the interface again: eviction is off")
+	}
+	return errors.Join(errs...)
 }

@@ -237,6 +237,40 @@ func TestCrashOfEvicted(t *testing.T) {
 	check("stopped", every)
 }
 
+// TestRecalled has eviction turned off: who is evicted comes back, and sleeps on.
+func TestRecalled(t *testing.T) {
+	t.Parallel()
+	n := labtest.Network(t, lab.Options{})
+	add(t, n, far, "10.98.0.0/24")
+	options := optionsFor(t, n)
+	read := options
+	options.Read = func() (Options, error) { return read, nil }
+	d := manage(t, options)
+	evict(t, d, far)
+	if err := d.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	expectGone(t, n, far)
+	read.EvictAfter = 0
+	if err := d.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	asleep := func(when string) {
+		t.Helper()
+		if p, there := onDevice(t, n, far); !there || p.PersistentKeepaliveInterval != 0 || len(p.AllowedIPs) != 1 {
+			t.Errorf("%s: on the device: %v, keepalive %s, allowed IPs %v", when, there, p.PersistentKeepaliveInterval, p.AllowedIPs)
+		}
+		if p := statusOf(t, d, far); p.Evicted || p.State != control.StateIdle {
+			t.Errorf("%s: status %+v", when, p)
+		}
+		expectFiles(t, d, "wg0.journal", "wg0.sock")
+	}
+	asleep("reload")
+	evict(t, d, far) // as one that was under way
+	reread(t, d)
+	asleep("later")
+}
+
 // TestInterfaceGoneWithEvicted has an interface take its peers with it: when it is there again, they are what somebody gives it.
 func TestInterfaceGoneWithEvicted(t *testing.T) {
 	t.Parallel()

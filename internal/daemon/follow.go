@@ -82,6 +82,7 @@ func (s *session) follow(ctx context.Context, since time.Time, peers []wg.Peer, 
 	if len(removed)+len(reading.Drifted)+len(reading.Unsettled) > 0 {
 		errs = append(errs, s.settle(reading.Unsettled...))
 	}
+	errs = append(errs, s.recall()) // who was on the way when eviction was turned off
 	s.d.metrics.Drifted(len(reading.Drifted))
 	if n := len(added) + len(changed) + len(removed); n > 0 && s.managing {
 		s.d.metrics.Changed(len(added), len(changed), len(removed))

@@ -122,7 +122,10 @@ func ping(t *testing.T, n *lab.Network, to netip.Addr) {
 func optionsFor(t *testing.T, n *lab.Network) Options {
 	log := logrus.New()
 	log.SetOutput(t.Output())
-	return Options{Interface: n.Here.Name, Control: filepath.Join(t.TempDir(), "wg0.sock"), Log: log}
+	return Options{
+		Interface: n.Here.Name, Control: filepath.Join(t.TempDir(), "wg0.sock"), Log: log,
+		EvictAfter: time.Hour, // so that who a test evicts stays away
+	}
 }
 
 // manage starts a daemon for the length of a test, which does only what the test has it do.

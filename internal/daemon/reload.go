@@ -95,7 +95,7 @@ func (s *session) apply(p *policy) error {
 		}
 	}
 	s.d.named = names
-	return s.exclude()
+	return errors.Join(s.exclude(), s.recall())
 }
 
 // reloadOnSignal reloads at each SIGHUP until ctx is done.

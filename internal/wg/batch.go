@@ -55,7 +55,7 @@ func (c *Connector) CloseAll(peers []lazy.Key) error {
 // GiveBack puts back all peers that are evicted, and gives all the keepalives
 // that they have without lazybpf. From then on nobody is evicted.
 func (c *Connector) GiveBack() error {
-	return errors.Join(c.putBackAll(), c.changeAll(c.all(), func(m *managed) {
+	return errors.Join(c.putBackForGood(), c.changeAll(c.all(), func(m *managed) {
 		m.closed, m.open = false, m.original
 	}))
 }

@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/lazybpf/lazybpf/pkg/lazy"
@@ -163,24 +165,55 @@ func (c *Connector) putBack(m *managed, endpoint netip.AddrPort) error {
 	return nil
 }
 
-// putBackAll puts back all that are evicted. An Evict that is under way comes
-// first, and there is none after it.
-func (c *Connector) putBackAll() error {
+// Recall puts back all that are evicted, asleep, and returns who that was. An
+// Evict that is under way comes first. Errors: ErrNoDevice, ErrPermission, those
+// of the file.
+func (c *Connector) Recall() ([]lazy.Key, error) {
+	if c.file == nil || c.file.Len() == 0 {
+		return nil, nil
+	}
+	c.evicting.Lock()
+	defer c.evicting.Unlock()
+	return c.putBackAll(false)
+}
+
+// putBackAll puts back all that are evicted, with keepalives or without, and
+// returns who that was. The caller holds c.evicting.
+func (c *Connector) putBackAll(keepalives bool) ([]lazy.Key, error) {
+	c.several.Lock()
+	defer c.several.Unlock()
+	away := make(map[lazy.Key]*managed)
+	for key, m := range c.all() {
+		if m.evicted.Load() == nil {
+			continue
+		}
+		m.mu.Lock() // else an Open of now would be undone
+		defer m.mu.Unlock()
+		if m.evicted.Load() != nil {
+			away[key] = m
+		}
+	}
+	if _, err := c.file.PutBack(c.device, keepalives); err != nil {
+		return nil, err
+	}
+	for _, m := range away {
+		m.now, m.changed = 0, time.Now()
+		if keepalives {
+			m.now = m.original
+		}
+		m.evicted.Store(nil)
+	}
+	return slices.Collect(maps.Keys(away)), nil
+}
+
+// putBackForGood is putBackAll for the end: there is no Evict after it.
+func (c *Connector) putBackForGood() error {
 	if c.file == nil {
 		return nil
 	}
 	c.evicting.Lock()
+	defer c.evicting.Unlock()
 	c.over = true
-	c.evicting.Unlock()
-	if _, err := c.file.PutBack(c.device, true); err != nil {
-		return err
-	}
-	for _, m := range c.all() {
-		m.mu.Lock()
-		if m.evicted.Swap(nil) != nil {
-			m.now, m.changed = m.original, time.Now()
-		}
-		m.mu.Unlock()
-	}
-	return nil
+	_, err := c.putBackAll(true)
+	return err
 }
