@@ -68,6 +68,7 @@ type slot struct {
 // Several peers may have the same prefix: then the last one added owns it, as
 // in WireGuard, and the one before owns it again when that one is gone. The
 // peer's gate is open: packets pass and are counted, and raise no event.
+// The detector keeps the slice, which nobody may change afterwards.
 //
 // Add grows the kernel's tables as needed. Errors: ErrPrefix, ErrClosed, and
 // those of the kernel; then nothing has changed.
@@ -106,8 +107,8 @@ func (d *Detector) Add(prefixes []netip.Prefix) (ID, error) {
 	return newID(index, generation), nil
 }
 
-// SetPrefixes replaces a peer's prefixes. A prefix that stays is never without
-// owner meanwhile. Errors as those of Add, and ErrUnknownPeer.
+// SetPrefixes replaces a peer's prefixes, and keeps the slice as Add does. A
+// prefix that stays is never without owner meanwhile. Errors as those of Add, and ErrUnknownPeer.
 func (d *Detector) SetPrefixes(id ID, prefixes []netip.Prefix) error {
 	prefixes, err := canonical(prefixes)
 	if err != nil {
@@ -293,13 +294,21 @@ func swapGate(r *bpfPeer, from, to bpfGate) bool {
 	return atomic.CompareAndSwapUint32((*uint32)(&r.Gate), uint32(from), uint32(to))
 }
 
-// canonical returns the prefixes with host bits cleared, each once.
+// canonical returns the prefixes with host bits cleared, each once and in order.
+// If they are so already, as what is read of a device is, it is the same slice.
 func canonical(prefixes []netip.Prefix) ([]netip.Prefix, error) {
-	masked := make([]netip.Prefix, len(prefixes))
+	already := true
 	for i, p := range prefixes {
 		if !p.IsValid() || p.Addr().Is4In6() {
 			return nil, fmt.Errorf("%w: %s", ErrPrefix, p)
 		}
+		already = already && p == p.Masked() && (i == 0 || prefixes[i-1].Compare(p) < 0)
+	}
+	if already {
+		return prefixes, nil
+	}
+	masked := make([]netip.Prefix, len(prefixes))
+	for i, p := range prefixes {
 		masked[i] = p.Masked()
 	}
 	slices.SortFunc(masked, netip.Prefix.Compare)
