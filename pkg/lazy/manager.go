@@ -247,11 +247,10 @@ func (m *Manager) Peers() (all []Status, err error) {
 
 func (m *Manager) status(p *peer) Status {
 	s := Status{
-		State: p.state, Permanent: p.permanent,
+		Peer: p.Peer, State: p.state, Permanent: p.permanent,
 		Evicted: p.evicted, Activity: m.activity(p),
 		Wakes: p.wakes, LastWake: p.lastWake(), LastError: p.lastError,
 	}
-	s.Peer = p.clone()
 	switch {
 	case p.watched() && !p.permanent:
 		s.IdleAt = later(m.idleAt(p), m.matesUntil(p))

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/lazybpf/lazybpf/pkg/detect"
@@ -104,7 +103,8 @@ const (
 	WakeHold
 )
 
-// Peer is what the manager is told of a peer.
+// Peer is what the manager is told of a peer. The manager keeps the slices and
+// returns them with a peer's status: nobody may change what is in them.
 type Peer struct {
 	Key Key
 	// AllowedIPs as WireGuard has them for this peer.
@@ -120,14 +120,6 @@ type Peer struct {
 	// Rules say what counts as activity, before those of the detector's
 	// interface: at most detect.MaxRules.
 	Rules []detect.Rule
-}
-
-// clone returns a copy that shares nothing, with each group once.
-func (p Peer) clone() Peer {
-	p.AllowedIPs = slices.Clone(p.AllowedIPs)
-	p.Groups = distinct(p.Groups)
-	p.Rules = slices.Clone(p.Rules)
-	return p
 }
 
 // Status is what the manager knows of a peer.

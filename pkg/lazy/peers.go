@@ -69,7 +69,8 @@ func (m *Manager) add(config Peer) (*peer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("peer %s: %w", config.Key, err)
 	}
-	p := &peer{Peer: config.clone(), id: id, index: -1, past: &noPast}
+	config.Groups = distinct(config.Groups)
+	p := &peer{Peer: config, id: id, index: -1, past: &noPast}
 	m.peers[p.Key], m.byID[id] = p, p
 	m.groups.join(p)
 	return p, nil
@@ -94,7 +95,8 @@ func (m *Manager) UpdatePeer(config Peer) error {
 		}
 		before := p.Groups
 		m.groups.leave(p)
-		p.Peer = config.clone()
+		config.Groups = distinct(config.Groups)
+		p.Peer = config
 		m.groups.join(p)
 		m.refresh(p)
 		m.rewatch(before...)

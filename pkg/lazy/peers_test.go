@@ -3,7 +3,6 @@
 package lazy
 
 import (
-	"net/netip"
 	"testing"
 	"time"
 
@@ -92,22 +91,6 @@ func TestBug10LowThresholdIsRefused(t *testing.T) {
 			w.fails(err, ErrUnknownPeer)
 		})
 	}
-}
-
-// What a caller does with its slice afterwards is its own business, and so is
-// what it does with a status.
-func TestAllowedIPsAreCopied(t *testing.T) {
-	play(t, Options{}, func(w *world) {
-		peer := peerOf(1)
-		want := peer.AllowedIPs[0]
-		_, err := w.AddPeer(peer)
-		w.ok(err)
-		peer.AllowedIPs[0] = netip.Prefix{}
-		w.status(1).AllowedIPs[0] = netip.Prefix{}
-		if got := w.status(1).AllowedIPs[0]; got != want {
-			w.Errorf("allowed IP is %s, want %s", got, want)
-		}
-	})
 }
 
 func TestUpdatePeerMovesPrefixes(t *testing.T) {
