@@ -136,6 +136,7 @@ func peerOf(p *wgtypes.Peer) Peer {
 		a := p.Endpoint.AddrPort()
 		peer.Endpoint = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 	}
+	peer.AllowedIPs = slices.Grow(peer.AllowedIPs, len(p.AllowedIPs))
 	for _, ip := range p.AllowedIPs {
 		if prefix, ok := prefixOf(ip); ok {
 			peer.AllowedIPs = append(peer.AllowedIPs, prefix)
