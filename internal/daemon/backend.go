@@ -88,7 +88,8 @@ func (b backend) Status(ctx context.Context, filter control.Filter) (control.Sta
 	now, known := time.Now(), s.peersNow()
 	status.Peers = make([]control.Peer, len(peers))
 	for i, p := range peers {
-		status.Peers[i] = describe(p, known[p.Key], policy.peers[p.Key].Name, now)
+		device, _ := known.get(p.Key)
+		status.Peers[i] = describe(p, device, policy.peers[p.Key].Name, now)
 		status.Peers[i].Evicted = s.connector.Evicted(p.Key)
 	}
 	slices.SortFunc(status.Peers, func(a, b control.Peer) int { return strings.Compare(a.PublicKey, b.PublicKey) })

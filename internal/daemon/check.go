@@ -11,7 +11,6 @@ import (
 
 	"github.com/lazybpf/lazybpf/internal/wg"
 	"github.com/lazybpf/lazybpf/pkg/detect"
-	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
 // Verdict says what a finding means for a daemon.
@@ -113,7 +112,7 @@ func CheckPeers(o Options) (notes []string, err error) {
 	p := newPolicy(o)
 	_, err = p.excludedNames(peers, nil)
 	for _, peer := range o.Policy.Peers {
-		if _, ok := peers[peer.Key]; !ok {
+		if _, ok := peers.find(peer.Key); !ok {
 			notes = append(notes, fmt.Sprintf("peer %s: no peer of the interface has this key yet: %s", peer.Name, peer.Key))
 		}
 	}
@@ -121,7 +120,7 @@ func CheckPeers(o Options) (notes []string, err error) {
 }
 
 // peersToBe are the peers of an interface, with those that a daemon has evicted.
-func peersToBe(o Options) (map[lazy.Key]wg.Peer, error) {
+func peersToBe(o Options) (roster, error) {
 	device, err := wg.Open(o.Interface)
 	if err != nil {
 		return nil, err
@@ -135,13 +134,5 @@ func peersToBe(o Options) (map[lazy.Key]wg.Peer, error) {
 	if err := evicted.Load(device); err != nil {
 		return nil, err
 	}
-	return byKey(append(peers, evicted.Peers()...)), nil
-}
-
-func byKey(peers []wg.Peer) map[lazy.Key]wg.Peer {
-	all := make(map[lazy.Key]wg.Peer, len(peers))
-	for _, p := range peers {
-		all[p.Key] = p
-	}
-	return all
+	return newRoster(append(peers, evicted.Peers()...)), nil
 }

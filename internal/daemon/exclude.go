@@ -30,7 +30,7 @@ func (s *session) exclude() error {
 // name that means nobody is an error when the daemon starts; when the interface
 // is there again its peers may come after it.
 func (s *session) excludeAtStart(peers []wg.Peer) error {
-	names, err := s.d.policy.Load().excludedNames(byKey(peers), nil)
+	names, err := s.d.policy.Load().excludedNames(newRoster(peers), nil)
 	if err != nil && s.d.named == nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (s *session) excludeAtStart(peers []wg.Peer) error {
 }
 
 // excludeNamed has names mean whom they mean among these peers.
-func (s *session) excludeNamed(known map[lazy.Key]wg.Peer) error {
+func (s *session) excludeNamed(known roster) error {
 	names, _ := s.d.policy.Load().excludedNames(known, s.d.named)
 	if maps.Equal(names, s.d.named) {
 		return nil

@@ -41,26 +41,19 @@ func (s *session) read(ctx context.Context) error {
 // those of left, where a daemon that died has changed them.
 func (s *session) follow(ctx context.Context, since time.Time, peers []wg.Peer, left wg.Record) error {
 	reading, err := s.connector.Observe(since, peers)
-	now := make(map[lazy.Key]wg.Peer, len(reading.Peers))
-	var added, changed []wg.Peer
-	for _, p := range reading.Peers {
-		now[p.Key] = p
-		old, ok := s.known[p.Key]
-		switch {
-		case !ok:
-			added = append(added, p)
-		case !slices.Equal(old.AllowedIPs, p.AllowedIPs):
-			changed = append(changed, p)
-		}
-	}
-	removed, missing := s.missing(since, now)
+	now := newRoster(reading.Peers)
+	added, changed, missing := now.since(s.known)
+	removed, stay, again := s.removed(since, missing)
+	now = newRoster(append(now, stay...))
 
-	errs := []error{err, missing, s.changePeers(now, changed), s.removePeers(removed)}
+	errs := []error{err, again, s.changePeers(now, changed), s.removePeers(removed)}
 	if len(added)+len(changed) > 0 {
 		errs = append(errs, s.excludeNamed(now))
 	}
 	if len(added) > 0 {
-		errs = append(errs, s.addPeers(ctx, now, added, left))
+		failed, err := s.addPeers(ctx, added, left)
+		now = slices.DeleteFunc(now, func(p wg.Peer) bool { return failed[p.Key] })
+		errs = append(errs, err)
 	}
 	s.mu.Lock()
 	s.known = now
@@ -106,44 +99,34 @@ func (s *session) settle(peers ...lazy.Key) error {
 	return errors.Join(errs...)
 }
 
-// missing returns the known peers that were removed, and puts those back into
-// now that only seem to be. The kernel ends a reading early if somebody removes
+// removed parts the peers that are missing in a reading into those that were
+// removed and those that stay. The kernel ends a reading early if somebody removes
 // the peer that is next; so nothing counts as removed before a second reading
 // does not have it either.
-func (s *session) missing(since time.Time, now map[lazy.Key]wg.Peer) (removed []lazy.Key, err error) {
-	for key, p := range s.known {
-		if _, stays := now[key]; stays {
-			continue
-		}
-		if s.connector.Removed(since, key) {
-			removed = append(removed, key)
-		} else {
-			now[key] = p
-		}
-	}
-	if len(removed) == 0 {
-		return nil, nil
+func (s *session) removed(since time.Time, missing []wg.Peer) (removed []lazy.Key, stay []wg.Peer, err error) {
+	gone := func(p wg.Peer) bool { return s.connector.Removed(since, p.Key) }
+	if !slices.ContainsFunc(missing, gone) {
+		return nil, missing, nil
 	}
 	again, err := s.device.Peers()
-	there := make(map[lazy.Key]bool, len(again))
-	for _, p := range again {
-		there[p.Key] = true
-	}
-	return slices.DeleteFunc(removed, func(key lazy.Key) bool {
-		stays := err != nil || there[key]
-		if stays {
-			now[key] = s.known[key]
+	there := newRoster(again)
+	for _, p := range missing {
+		if _, found := there.find(p.Key); err == nil && !found && gone(p) {
+			removed = append(removed, p.Key)
+		} else {
+			stay = append(stay, p)
 		}
-		return stays
-	}), err
+	}
+	return removed, stay, err
 }
 
 // addPeers makes peers managed: those with a session connected, others idle.
-// It takes out of now what it could not add, so that it is tried again.
-func (s *session) addPeers(ctx context.Context, now map[lazy.Key]wg.Peer, peers []wg.Peer, left wg.Record) error {
+// It returns those that it could not add, which are to be tried again.
+func (s *session) addPeers(ctx context.Context, peers []wg.Peer, left wg.Record) (failed map[lazy.Key]bool, err error) {
 	policy := s.d.policy.Load()
 	var dormant, awake []lazy.Key
 	var errs []error
+	failed = make(map[lazy.Key]bool)
 	for _, p := range peers {
 		s.connector.Adopt(p, left.Original(s.device, p))
 		errs = append(errs, s.connector.SetKeepalive(p.Key, policy.peers[p.Key].Keepalive))
@@ -156,22 +139,22 @@ func (s *session) addPeers(ctx context.Context, now map[lazy.Key]wg.Peer, peers 
 	if err := s.journal.Save(s.connector.Record()); err != nil {
 		for _, p := range peers {
 			s.connector.Forget(p.Key)
-			delete(now, p.Key)
+			failed[p.Key] = true
 		}
-		return errors.Join(append(errs, err)...)
+		return failed, errors.Join(append(errs, err)...)
 	}
 	for _, key := range awake {
 		errs = append(errs, s.connector.Settle(key))
 	}
 	for some := range slices.Chunk(dormant, closedAtOnce) {
 		if err := ctx.Err(); err != nil {
-			return errors.Join(append(errs, err)...)
+			return nil, errors.Join(append(errs, err)...)
 		}
 		errs = append(errs, s.connector.CloseAll(some))
 	}
 	for _, p := range peers {
 		if err := ctx.Err(); err != nil {
-			return errors.Join(append(errs, err)...)
+			return nil, errors.Join(append(errs, err)...)
 		}
 		var err error
 		if connected(p) {
@@ -180,20 +163,21 @@ func (s *session) addPeers(ctx context.Context, now map[lazy.Key]wg.Peer, peers 
 			_, err = s.manager.AddPeer(policy.managed(p))
 		}
 		if err != nil {
-			delete(now, p.Key)
+			failed[p.Key] = true
 			errs = append(errs, err, s.connector.Release(p.Key))
 		}
 	}
-	return errors.Join(errs...)
+	return failed, errors.Join(errs...)
 }
 
 // changePeers gives peers other allowed IPs. In now it puts back what it could
 // not change, so that it is tried again.
-func (s *session) changePeers(now map[lazy.Key]wg.Peer, peers []wg.Peer) error {
+func (s *session) changePeers(now roster, peers []wg.Peer) error {
 	var errs []error
 	for _, p := range peers {
 		if err := s.manager.UpdatePeer(s.d.policy.Load().managed(p)); err != nil {
-			now[p.Key] = s.known[p.Key]
+			i, _ := now.find(p.Key)
+			now[i], _ = s.known.get(p.Key)
 			errs = append(errs, err)
 		}
 	}

@@ -110,10 +110,11 @@ func (s *session) detail(peers []lazy.Status) []metrics.Peer {
 		for j, prefix := range p.AllowedIPs {
 			prefixes[j] = prefix.String()
 		}
+		device, _ := known.get(p.Key)
 		all[i] = metrics.Peer{
 			PublicKey: p.Key.String(), Name: policy.peers[p.Key].Name, AllowedIPs: strings.Join(prefixes, ","),
 			State: p.State.String(), RxBytes: p.Activity.RxBytes, TxBytes: p.Activity.TxBytes,
-			LastHandshake: known[p.Key].LastHandshake,
+			LastHandshake: device.LastHandshake,
 		}
 	}
 	return all

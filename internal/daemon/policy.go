@@ -61,7 +61,7 @@ func (p *policy) source(peer lazy.Key) endpoint.Source {
 // excludedNames are the names of peers that never sleep, with whom they mean: if
 // nobody, then whom they meant before. A whole public key may be that of a peer to
 // come. The error is about the first name that means nobody at all.
-func (p *policy) excludedNames(known map[lazy.Key]wg.Peer, before map[string]lazy.Key) (map[string]lazy.Key, error) {
+func (p *policy) excludedNames(known roster, before map[string]lazy.Key) (map[string]lazy.Key, error) {
 	names := make(map[string]lazy.Key)
 	var failure error
 	for _, name := range p.options.Exclude {

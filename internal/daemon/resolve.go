@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/lazybpf/lazybpf/internal/wg"
 	"github.com/lazybpf/lazybpf/pkg/control"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
@@ -18,9 +17,9 @@ const minKeyPrefix = 4
 // resolve finds the peer that somebody has named: by its configured name, by
 // address, by public key, or by the beginning of one. Errors: control.ErrNoPeer,
 // control.ErrAmbiguous.
-func (p *policy) resolve(peers map[lazy.Key]wg.Peer, name string) (lazy.Key, error) {
+func (p *policy) resolve(peers roster, name string) (lazy.Key, error) {
 	if key, ok := p.keys[name]; ok {
-		if _, ok := peers[key]; !ok {
+		if _, found := peers.find(key); !found {
 			return lazy.Key{}, fmt.Errorf("%w: %s, %s, is not on the interface", control.ErrNoPeer, name, key)
 		}
 		return key, nil
@@ -29,7 +28,7 @@ func (p *policy) resolve(peers map[lazy.Key]wg.Peer, name string) (lazy.Key, err
 		return resolveAddress(peers, address)
 	}
 	if key, err := lazy.ParseKey(name); err == nil {
-		if _, ok := peers[key]; !ok {
+		if _, found := peers.find(key); !found {
 			return lazy.Key{}, fmt.Errorf("%w: %s", control.ErrNoPeer, name)
 		}
 		return key, nil
@@ -39,9 +38,9 @@ func (p *policy) resolve(peers map[lazy.Key]wg.Peer, name string) (lazy.Key, err
 			control.ErrNoPeer, name, minKeyPrefix)
 	}
 	var matches []lazy.Key
-	for key := range peers {
-		if strings.HasPrefix(key.String(), name) {
-			matches = append(matches, key)
+	for _, p := range peers {
+		if strings.HasPrefix(p.Key.String(), name) {
+			matches = append(matches, p.Key)
 		}
 	}
 	switch len(matches) {
@@ -55,12 +54,12 @@ func (p *policy) resolve(peers map[lazy.Key]wg.Peer, name string) (lazy.Key, err
 }
 
 // resolveAddress finds the peer that WireGuard would send to.
-func resolveAddress(peers map[lazy.Key]wg.Peer, address netip.Addr) (lazy.Key, error) {
+func resolveAddress(peers roster, address netip.Addr) (lazy.Key, error) {
 	best, found := -1, lazy.Key{}
-	for key, p := range peers {
+	for _, p := range peers {
 		for _, prefix := range p.AllowedIPs {
 			if prefix.Contains(address) && prefix.Bits() > best {
-				best, found = prefix.Bits(), key
+				best, found = prefix.Bits(), p.Key
 			}
 		}
 	}

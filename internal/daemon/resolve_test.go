@@ -15,9 +15,9 @@ import (
 )
 
 // peersOf makes peers of public keys and their allowed IPs.
-func peersOf(t *testing.T, all map[lazy.Key]string) map[lazy.Key]wg.Peer {
+func peersOf(t *testing.T, all map[lazy.Key]string) roster {
 	t.Helper()
-	peers := make(map[lazy.Key]wg.Peer)
+	var peers []wg.Peer
 	for key, prefixes := range all {
 		p := wg.Peer{Key: key}
 		for text := range strings.FieldsSeq(prefixes) {
@@ -27,9 +27,9 @@ func peersOf(t *testing.T, all map[lazy.Key]string) map[lazy.Key]wg.Peer {
 			}
 			p.AllowedIPs = append(p.AllowedIPs, prefix)
 		}
-		peers[key] = p
+		peers = append(peers, p)
 	}
-	return peers
+	return newRoster(peers)
 }
 
 func TestResolve(t *testing.T) {

@@ -31,15 +31,15 @@ type session struct {
 	manager   *lazy.Manager
 	managing  bool // the peers of the beginning are managed
 
-	mu    sync.Mutex           // guards known, which is replaced, never changed
-	known map[lazy.Key]wg.Peer // the device as it was read last
+	mu    sync.Mutex // guards known, which is replaced, never changed
+	known roster     // the device as it was read last
 }
 
 // begin begins a session with the interface as it is now, and calls ready once
 // nobody else can manage it and nothing has been changed yet. On error nothing is
 // left. The caller holds d.applying, or is the only one who has the daemon.
 func (d *Daemon) begin(ctx context.Context, ready func() error) (*session, error) {
-	s := &session{d: d, known: make(map[lazy.Key]wg.Peer)}
+	s := &session{d: d}
 	peers, err := s.open(ctx)
 	if err == nil && ready != nil {
 		err = ready()
@@ -174,7 +174,7 @@ func (s *session) fields() logrus.Fields {
 }
 
 // peersNow is the device as it was read last; nobody changes it.
-func (s *session) peersNow() map[lazy.Key]wg.Peer {
+func (s *session) peersNow() roster {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.known

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/lazybpf/lazybpf/internal/wg"
+	"github.com/lazybpf/lazybpf/pkg/lazy"
+)
+
+// roster is the peers of a device, in order of their keys. For so many peers as
+// a device may have a map would take twice the memory, and longer to make.
+type roster []wg.Peer
+
+// newRoster puts peers in order, and takes the slice for itself.
+func newRoster(peers []wg.Peer) roster {
+	slices.SortFunc(peers, func(a, b wg.Peer) int { return bytes.Compare(a.Key[:], b.Key[:]) })
+	return peers
+}
+
+// find says where the peer of a key is, if there is one.
+func (r roster) find(key lazy.Key) (i int, found bool) {
+	return slices.BinarySearchFunc(r, key, func(p wg.Peer, key lazy.Key) int { return bytes.Compare(p.Key[:], key[:]) })
+}
+
+// get returns the peer of a key, if there is one.
+func (r roster) get(key lazy.Key) (p wg.Peer, found bool) {
+	i, found := r.find(key)
+	if found {
+		p = r[i]
+	}
+	return p, found
+}
+
+// since returns what is different from an older roster: peers that were not
+// there, peers that have other allowed IPs, and peers of the old one that are no
+// longer there. Those that are the same share their allowed IPs from then on.
+func (r roster) since(old roster) (added, changed, missing []wg.Peer) {
+	for i := range r {
+		p := &r[i]
+		before, found := old.get(p.Key)
+		switch {
+		case !found:
+			added = append(added, *p)
+		case !slices.Equal(before.AllowedIPs, p.AllowedIPs):
+			changed = append(changed, *p)
+		default:
+			p.AllowedIPs = before.AllowedIPs
+		}
+	}
+	for _, p := range old {
+		if _, found := r.find(p.Key); !found {
+			missing = append(missing, p)
+		}
+	}
+	return added, changed, missing
+}
