@@ -15,7 +15,7 @@ func TestDeadlines(t *testing.T) {
 		d := newDeadlines()
 		var peers []*peer
 		for _, seconds := range []time.Duration{3, 1, 4, 2, 5, 6} {
-			p := &peer{index: -1}
+			p := &peer{deadline: noDeadline}
 			d.set(p, start.Add(seconds*time.Second))
 			peers = append(peers, p)
 		}
@@ -37,7 +37,7 @@ func TestDeadlines(t *testing.T) {
 			if at.Sub(start) != want.after {
 				t.Errorf("the timer fires after %s, want %s", at.Sub(start), want.after)
 			}
-			if p := d.expired(at); p != want.peer || !p.due.IsZero() {
+			if p := d.expired(at); p != want.peer || !d.of(p).IsZero() {
 				t.Errorf("another peer has expired after %s", want.after)
 			}
 			if d.expired(at) != nil {

@@ -55,9 +55,8 @@ type peer struct {
 	next       call // waits for another call to return, or for its turn
 	urgent     bool // next is an Open that somebody has asked for
 
-	armedAt time.Time // events of before are not of this dormancy
-	due     time.Time // its deadline, zero if it has none
-	index   int       // in the deadlines, -1 if it has none
+	armedAt  time.Time // events of before are not of this dormancy
+	deadline int       // where it stands in the deadlines
 
 	// Read, it is always there. Who writes to it calls stir first.
 	*past
@@ -255,7 +254,7 @@ func (m *Manager) status(p *peer) Status {
 	case p.watched() && !p.permanent:
 		s.IdleAt = later(m.idleAt(p), m.matesUntil(p))
 	case p.backingOff:
-		s.RetryAt = p.due
+		s.RetryAt = m.deadlines.of(p)
 	case p.state == Idle:
 		s.IdleSince = p.armedAt
 	}

@@ -70,7 +70,7 @@ func (m *Manager) add(config Peer) (*peer, error) {
 		return nil, fmt.Errorf("peer %s: %w", config.Key, err)
 	}
 	config.Groups = distinct(config.Groups)
-	p := &peer{Peer: config, id: id, index: -1, past: &noPast}
+	p := &peer{Peer: config, id: id, deadline: noDeadline, past: &noPast}
 	m.peers[p.Key], m.byID[id] = p, p
 	m.groups.join(p)
 	return p, nil

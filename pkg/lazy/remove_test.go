@@ -32,7 +32,7 @@ func TestRemovePeer(t *testing.T) {
 					w.Errorf("%d peers are left, error %v", len(all), err)
 				}
 				w.ok(w.do(func() error {
-					if len(w.deadlines.peers)+w.calls.wakes.Len()+w.calls.requests.Len()+len(w.byID) != 0 {
+					if len(w.deadlines.all)+w.calls.wakes.Len()+w.calls.requests.Len()+len(w.byID) != 0 {
 						w.Error("the manager still knows the peer")
 					}
 					return nil
