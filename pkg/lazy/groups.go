@@ -44,7 +44,9 @@ func (m *Manager) SetGroups(members map[string][]Key) error {
 		}
 		m.groups = make(groups)
 		for _, p := range m.peers {
-			p.Groups = distinct(names[p])
+			own := *p.settings
+			own.Groups = distinct(names[p])
+			p.set(own)
 			m.groups.join(p)
 		}
 		for _, p := range m.peers {

@@ -6,6 +6,7 @@ import (
 	"container/list"
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -42,9 +43,14 @@ type Manager struct {
 	subscribers map[*Subscription]bool
 }
 
-// peer is a peer of the manager's.
+// peer is a peer of the manager's. There may be a million of them, nearly all of
+// which sleep and were never anything else: what only few need is behind a
+// pointer.
 type peer struct {
-	Peer
+	Key        Key
+	AllowedIPs []netip.Prefix
+	*settings
+
 	id         detect.ID
 	state      State
 	permanent  bool
@@ -60,6 +66,36 @@ type peer struct {
 
 	// Read, it is always there. Who writes to it calls stir first.
 	*past
+}
+
+// settings are what a peer's configuration may say beyond key and allowed IPs.
+// They are replaced, never changed.
+type settings struct {
+	Threshold time.Duration
+	Wake      WakeMode
+	Groups    []string
+	Rules     []detect.Rule
+}
+
+// noSettings are those of all peers whose configuration says nothing.
+var noSettings settings
+
+// configure makes the peer what the configuration says.
+func (p *peer) configure(config Peer) {
+	p.Key, p.AllowedIPs = config.Key, config.AllowedIPs
+	p.set(settings{config.Threshold, config.Wake, distinct(config.Groups), config.Rules})
+}
+
+func (p *peer) set(s settings) {
+	p.settings = &noSettings
+	if s.Threshold != 0 || s.Wake != WakeDefault || len(s.Groups)+len(s.Rules) > 0 {
+		p.settings = &s
+	}
+}
+
+// config is what the peer was configured with last.
+func (p *peer) config() Peer {
+	return Peer{p.Key, p.AllowedIPs, p.Threshold, p.Wake, p.Groups, p.Rules}
 }
 
 // past is what only a peer has for which something was done: most never wake.
@@ -246,7 +282,7 @@ func (m *Manager) Peers() (all []Status, err error) {
 
 func (m *Manager) status(p *peer) Status {
 	s := Status{
-		Peer: p.Peer, State: p.state, Permanent: p.permanent,
+		Peer: p.config(), State: p.state, Permanent: p.permanent,
 		Evicted: p.evicted, Activity: m.activity(p),
 		Wakes: p.wakes, LastWake: p.lastWake(), LastError: p.lastError,
 	}

@@ -69,8 +69,8 @@ func (m *Manager) add(config Peer) (*peer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("peer %s: %w", config.Key, err)
 	}
-	config.Groups = distinct(config.Groups)
-	p := &peer{Peer: config, id: id, deadline: noDeadline, past: &noPast}
+	p := &peer{id: id, deadline: noDeadline, past: &noPast}
+	p.configure(config)
 	m.peers[p.Key], m.byID[id] = p, p
 	m.groups.join(p)
 	return p, nil
@@ -95,8 +95,7 @@ func (m *Manager) UpdatePeer(config Peer) error {
 		}
 		before := p.Groups
 		m.groups.leave(p)
-		config.Groups = distinct(config.Groups)
-		p.Peer = config
+		p.configure(config)
 		m.groups.join(p)
 		m.refresh(p)
 		m.rewatch(before...)
