@@ -18,6 +18,7 @@
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
+#include <linux/udp.h>
 
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -432,23 +433,9 @@ static __always_inline __u64 coarse_time(void)
 }
 
 /*
- * GRO and GSO make one skb of many packets. Where it comes from a TUN device,
- * as wireguard-go's do, only the size of the packets is known; the headers come
- * once then, and are at most so long but for rare options.
+ * What rules look at, in one number. Ports that a packet does not have are 0.
+ * Where it has them, their offset is in the bits from 40 on.
  */
-static __always_inline __u32 packets(struct __sk_buff *skb)
-{
-	const __u32 headers = 80;
-	__u32 size = skb->gso_size;
-
-	if (!size)
-		return 1;
-	if (skb->gso_segs || skb->len <= headers)
-		return skb->gso_segs ?: 1;
-	return (skb->len - headers + size - 1) / size;
-}
-
-/* What rules look at, in one number. Ports that a packet does not have are 0. */
 #define TRAITS(protocol, source, destination) \
 	((__u64)(protocol) << 32 | (__u64)(source) << 16 | (destination))
 
@@ -460,7 +447,8 @@ static __always_inline __u64 traits_at(struct __sk_buff *skb, __u8 protocol, __u
 	if ((protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE ||
 	     protocol == IPPROTO_SCTP || protocol == IPPROTO_DCCP) &&
 	    !bpf_skb_load_bytes(skb, offset, ports, sizeof(ports)))
-		return TRAITS(protocol, bpf_ntohs(ports[0]), bpf_ntohs(ports[1]));
+		return (__u64)offset << 40 |
+		       TRAITS(protocol, bpf_ntohs(ports[0]), bpf_ntohs(ports[1]));
 	return TRAITS(protocol, 0, 0);
 }
 
@@ -521,6 +509,22 @@ __noinline __u64 read_traits(struct __sk_buff *skb)
 	return version >> 4 == 4 ? traits4(skb) : traits6(skb);
 }
 
+/* How many segments an skb has of which only their size is known. */
+__noinline __u32 count_segments(struct __sk_buff *skb)
+{
+	__u64 traits = read_traits(skb);
+	__u32 headers = traits >> 40, size = skb->gso_size;
+	__u8 words;
+
+	if ((__u8)(traits >> 32) != IPPROTO_TCP)
+		headers += sizeof(struct udphdr);
+	else if (!bpf_skb_load_bytes(skb, headers + 12, &words, sizeof(words)))
+		headers += (words >> 4) * 4; /* data offset */
+	if (!size || skb->len <= headers)
+		return 1;
+	return (skb->len - headers + size - 1) / size;
+}
+
 __noinline int matches(const struct rule *rule, __u64 traits, __u32 direction)
 {
 	__u8 protocol = traits >> 32;
@@ -566,6 +570,17 @@ static __always_inline __u32 effect_of(struct __sk_buff *skb, const struct peer 
 	if (!own && !interface_rules)
 		return EFFECT_COUNTS;
 	return effect_by_rules(skb, own, direction);
+}
+
+/*
+ * GRO and GSO make one skb of many packets. One that comes from a TUN device, as
+ * wireguard-go's do, does not say how many.
+ */
+static __always_inline __u32 packets(struct __sk_buff *skb)
+{
+	if (!skb->gso_size)
+		return 1;
+	return skb->gso_segs ?: count_segments(skb);
 }
 
 /* What user space wants to know about the packet. Seldom run: kept out of the way. */
@@ -628,7 +643,7 @@ static __noinline void raise(struct __sk_buff *skb, struct peer *peer, __u32 slo
  * A packet that does not wake is WireGuard's to answer until another one wakes
  * the peer. From then on it waits like all, in its place.
  */
-static __always_inline __u32 hold(struct __sk_buff *skb, struct peer *peer, __u32 effect)
+static __noinline __u32 hold(struct __sk_buff *skb, struct peer *peer, __u32 effect)
 {
 	__u32 gate, held, n = packets(skb);
 

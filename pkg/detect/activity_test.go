@@ -123,18 +123,22 @@ func TestArmMark(t *testing.T) {
 	}
 }
 
+// forwardIPv4 makes the kernel a router for the length of a test.
+func forwardIPv4(t *testing.T) {
+	t.Helper()
+	set := func(value string) {
+		if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte(value), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("1")
+	t.Cleanup(func() { set("0") })
+}
+
 // TestArmForwarded wakes a peer by what another one sends through the host. No
 // local socket has sent that.
 func TestArmForwarded(t *testing.T) {
-	const forward = "/proc/sys/net/ipv4/ip_forward"
-	if err := os.WriteFile(forward, []byte("1"), 0); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := os.WriteFile(forward, []byte("0"), 0); err != nil {
-			t.Error(err)
-		}
-	}()
+	forwardIPv4(t)
 	w := newTunnel(t, Options{})
 	from, to := w.newPeer(), w.newHeld()
 	w.dev.inject(udp(from.v4, to.v4, "from peer to peer"))

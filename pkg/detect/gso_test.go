@@ -150,8 +150,23 @@ func (w *tunnel) reset(conn *net.TCPConn) {
 	}
 }
 
-// TestIngressGSO brings in packets as wireguard-go does: many segments that it
-// has put together, of which it says the size.
+// writeSegments brings in a packet as wireguard-go does: many segments that it has
+// put together, of which it says the size.
+func (d *device) writeSegments(packet []byte, size int) {
+	d.t.Helper()
+	const needsChecksum, tcp4, tcp6 = 1, 1, 4
+	length, kind := header4, tcp4
+	if packet[0]>>4 == 6 {
+		length, kind = header6, tcp6
+	}
+	header := []byte{needsChecksum, byte(kind)}
+	for _, field := range []int{length + 20, size, length, 16} { // headers, segment, checksum from, and at
+		header = binary.NativeEndian.AppendUint16(header, uint16(field))
+	}
+	d.write(append(header, packet...))
+}
+
+// TestIngressGSO has peers send segments: it is those that count.
 func TestIngressGSO(t *testing.T) {
 	const size = 1000
 	w := newOffloading(t, AttachAuto)
@@ -159,24 +174,33 @@ func TestIngressGSO(t *testing.T) {
 	for _, test := range []struct {
 		bytes   int
 		packets uint64
-	}{{2 * size, 2}, {2*size + 100, 3}, {5 * size, 5}, {5*size - 1, 5}} {
+	}{{2 * size, 2}, {2*size + 1, 3}, {2*size + 100, 3}, {5 * size, 5}, {5*size - 1, 5}} {
 		for _, packet := range [][]byte{ // to which nobody answers
 			tcpSegment(p.v4, hostPort4, tcpRST, 0, 0, string(make([]byte, test.bytes))),
 			tcpSegment(p.v6, hostPort6, tcpRST, 0, 0, string(make([]byte, test.bytes))),
 		} {
-			const needsChecksum, tcp4, tcp6 = 1, 1, 4
-			length, kind := header4, tcp4
-			if packet[0]>>4 == 6 {
-				length, kind = header6, tcp6
-			}
-			header := []byte{needsChecksum, byte(kind)}
-			for _, field := range []int{length + 20, size, length, 16} { // headers, segment, checksum from, and at
-				header = binary.NativeEndian.AppendUint16(header, uint16(field))
-			}
 			counted := w.d.counts(p.id)
-			w.dev.write(append(header, packet...))
+			w.dev.writeSegments(packet, size)
 			counted.expect(Ingress, p.id, test.packets, len(packet), Stats{})
 		}
+	}
+}
+
+// TestHoldForwardedGSO holds segments that one peer sends to another. As many come
+// to the parking device as the program has counted: else the gate would wait for
+// more, or be open too early.
+func TestHoldForwardedGSO(t *testing.T) {
+	const size = 1000
+	forwardIPv4(t)
+	w := newOffloading(t, AttachAuto)
+	from := w.newPeer()
+	for _, last := range []int{1, size} {
+		p := w.newHeld()
+		w.dev.writeSegments(tcpSegment(from.v4, p.v4, tcpACK, 0, 0, string(make([]byte, 2*size+last))), size)
+		w.d.nextEvent()
+		w.expectHeld(p, Activity{Held: 3})
+		w.d.mustOpen(p.id)
+		w.expectHeld(p, Activity{TxPackets: 3, Held: 3, Replayed: 3})
 	}
 }
 

@@ -179,6 +179,7 @@ func TestProgramsGSO(t *testing.T) {
 		"one segment":                  {skb{GSOSegs: 1, GSOSize: 2500}, 1},
 		"segments that nobody counted": {skb{GSOSize: 500}, 5},
 		"the last one is smaller":      {skb{GSOSize: 1200}, 3},
+		"the last one is tiny":         {skb{GSOSize: 2499}, 2},
 		"larger than the packet":       {skb{GSOSize: 9000}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
