@@ -105,11 +105,15 @@ func probeCapabilities() error {
 }
 
 // capable says whether the calling thread has a capability, as far as it knows.
+// CAP_SYS_ADMIN includes those that were split off from it.
 func capable(bit uint) bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
-	err := unix.Capget(&header, &data[0])
-	return err != nil || data[bit/32].Effective&(1<<(bit%32)) != 0
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return true
+	}
+	has := func(bit uint) bool { return data[bit/32].Effective&(1<<(bit%32)) != 0 }
+	return has(bit) || (bit == unix.CAP_BPF || bit == unix.CAP_PERFMON) && has(unix.CAP_SYS_ADMIN)
 }
 
 // probeTUN opens the device, which makes no interface. A node in /dev may stand

@@ -110,6 +110,7 @@ func newEthernet(t *testing.T) string {
 // TestNewCapabilities runs New with few capabilities: those that it needs, and
 // one less.
 func TestNewCapabilities(t *testing.T) {
+	newRig(t, Options{}) // package ebpf remembers what a kernel lacks, even if it was a capability
 	all := []uint{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_NET_RAW}
 	for missing, name := range map[uint]string{unix.CAP_BPF: "CAP_BPF", unix.CAP_NET_ADMIN: "CAP_NET_ADMIN", unix.CAP_NET_RAW: "CAP_NET_RAW"} {
 		t.Run("without "+name, func(t *testing.T) {
@@ -139,6 +140,9 @@ func TestNewCapabilities(t *testing.T) {
 		t.Run("all", func(t *testing.T) { holdWithCapabilities(t, hook, all) })
 		t.Run("all for older kernels", func(t *testing.T) {
 			holdWithCapabilities(t, hook, append(all, unix.CAP_PERFMON))
+		})
+		t.Run("CAP_SYS_ADMIN for CAP_BPF", func(t *testing.T) {
+			holdWithCapabilities(t, hook, append(without(all, unix.CAP_BPF), unix.CAP_SYS_ADMIN))
 		})
 	})
 }
