@@ -53,7 +53,7 @@ func completeInterface(_ *cobra.Command, args []string, _ string) ([]string, cob
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	names := tunnels()
-	paths, _ := filepath.Glob(control.Path("*"))
+	paths, _ := sockets(control.Dir)
 	for _, path := range paths {
 		names = append(names, strings.TrimSuffix(filepath.Base(path), ".sock"))
 	}

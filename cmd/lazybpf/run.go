@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/lazybpf/lazybpf/internal/config"
 	"github.com/lazybpf/lazybpf/internal/daemon"
 )
 
@@ -64,6 +65,9 @@ Endpoints that /etc/wireguard/IFACE.conf gives by the name of a host are looked 
 		if *check {
 			return checkSettings(cmd.OutOrStdout(), options)
 		}
+		for _, name := range config.UnknownVariables(newSettings().flags) {
+			options.Log.Warn(name + unknownVariable)
+		}
 		options.Read = read
 		d, err := daemon.New(cmd.Context(), options)
 		if errors.Is(err, context.Canceled) {
@@ -83,6 +87,9 @@ func checkSettings(w io.Writer, options daemon.Options) error {
 	if err != nil {
 		return err
 	}
+	for _, name := range config.UnknownVariables(newSettings().flags) {
+		notes = append(notes, name+unknownVariable)
+	}
 	for _, line := range append([]string{"the settings are good"}, notes...) {
 		if _, err := fmt.Fprintf(w, "%s: %s\n", options.Interface, line); err != nil {
 			return err
@@ -90,6 +97,8 @@ func checkSettings(w io.Writer, options daemon.Options) error {
 	}
 	return nil
 }
+
+const unknownVariable = " in the environment is no option: passed over"
 
 // forbidCore is for whoever reads devices: their keys are in memory then, and
 // no core file may have them.

@@ -4,9 +4,11 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -93,6 +95,9 @@ func load(iface string, given *pflag.FlagSet, log io.Writer) (daemon.Options, er
 	if s.options.WGQuick, err = config.ReadWGQuick(filepath.Join(wgQuickDir, iface+".conf")); err != nil {
 		return daemon.Options{}, err
 	}
+	for i, name := range s.options.Exclude {
+		s.options.Exclude[i] = strings.TrimSpace(name) // behind a comma
+	}
 	s.options.Interface, s.options.Version = iface, buildVersion()
 	s.options.Control = socket(iface, s.options.Control)
 	s.options.Wake = wakeModes[s.wake.value]
@@ -137,9 +142,24 @@ func newLogger(out io.Writer, level, format string) (*logrus.Logger, error) {
 	}
 	log.SetLevel(parsed)
 	if format == "json" {
-		log.SetFormatter(&logrus.JSONFormatter{TimestampFormat: time.RFC3339Nano})
+		log.SetFormatter(jsonFormatter{&logrus.JSONFormatter{TimestampFormat: time.RFC3339Nano}})
 	} else {
 		log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true})
 	}
 	return log, nil
+}
+
+// jsonFormatter writes as text what text logs have as text: reasons, durations, flows.
+type jsonFormatter struct{ json *logrus.JSONFormatter }
+
+func (f jsonFormatter) Format(e *logrus.Entry) ([]byte, error) {
+	texts := *e
+	texts.Data = make(logrus.Fields, len(e.Data))
+	for name, value := range e.Data {
+		if s, ok := value.(fmt.Stringer); ok {
+			value = s.String()
+		}
+		texts.Data[name] = value
+	}
+	return f.json.Format(&texts)
 }

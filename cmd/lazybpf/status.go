@@ -5,10 +5,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -99,12 +102,28 @@ func tableOptions(out io.Writer, all bool) view.Options {
 	return o
 }
 
+// sockets are those of the daemons that have theirs in dir.
+func sockets(dir string) (paths []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".sock") {
+			paths = append(paths, filepath.Join(dir, e.Name()))
+		}
+	}
+	return paths, err
+}
+
 // statusClients returns a client for the one interface that was named, or else for each that has a socket in dir.
 func statusClients(dir string, args []string, override string, filter control.Filter) ([]*control.Client, error) {
-	paths, err := filepath.Glob(filepath.Join(dir, "*.sock"))
+	paths, err := sockets(dir)
 	switch {
 	case override != "" || len(args) > 0:
 		paths = []string{socket(first(args), override)}
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("%w: run as root, or name the interface", err)
 	case err != nil:
 		return nil, err
 	case len(paths) == 0:

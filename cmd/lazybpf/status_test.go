@@ -60,6 +60,16 @@ func TestStatusOfAll(t *testing.T) {
 	if _, err := statusClients(dir, nil, "", control.Filter{}); err == nil || !strings.Contains(err.Error(), "lazybpf run IFACE") {
 		t.Errorf("without sockets: %v", err)
 	}
+	if _, err := statusClients(filepath.Join(dir, "missing"), nil, "", control.Filter{}); err == nil || !strings.Contains(err.Error(), "lazybpf run IFACE") {
+		t.Errorf("without a directory: %v", err)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := statusClients(file, nil, "", control.Filter{}); err == nil || strings.Contains(err.Error(), "no interface is managed") {
+		t.Errorf("of what cannot be read: %v", err)
+	}
 	for _, iface := range []string{"wg1", "wg0"} {
 		fakeDaemon{status: control.Status{Interface: iface}}.start(t, filepath.Join(dir, iface+".sock"))
 	}

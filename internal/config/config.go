@@ -35,6 +35,21 @@ func FromEnvironment(flags *pflag.FlagSet) error {
 	return errors.Join(errs...)
 }
 
+// UnknownVariables are those of the environment that look like options, and are
+// none.
+func UnknownVariables(flags *pflag.FlagSet) []string {
+	known := make(map[string]bool)
+	flags.VisitAll(func(f *pflag.Flag) { known[Variable(f.Name)] = true })
+	var unknown []string
+	for _, variable := range os.Environ() {
+		name, _, _ := strings.Cut(variable, "=")
+		if strings.HasPrefix(name, Variable("")) && !known[name] {
+			unknown = append(unknown, name)
+		}
+	}
+	return unknown
+}
+
 // set sets a flag to a value of a file: true or false, text, a whole number
 // where the flag is neither, or a list where it can be repeated.
 func set(flags *pflag.FlagSet, name string, value any) error {

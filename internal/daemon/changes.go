@@ -9,6 +9,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/lazybpf/lazybpf/pkg/detect"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
@@ -108,6 +109,9 @@ func (d *Daemon) logChanges(ctx context.Context) error {
 
 func (d *Daemon) logChange(c lazy.Change) {
 	log := d.log.WithField("peer", c.Key.String())
+	if name := d.policy.Load().peers[c.Key].Name; name != "" {
+		log = log.WithField("name", name)
+	}
 	switch {
 	case c.Err != nil:
 		d.metrics.Failed()
@@ -117,15 +121,20 @@ func (d *Daemon) logChange(c lazy.Change) {
 	case c.To == 0:
 		log.Debug("peer removed")
 	case c.To == lazy.Connecting:
-		log.WithFields(logrus.Fields{"reason": c.Wake.Reason, "flow": c.Wake.Event.Flow}).Debug("peer is waking")
+		log.WithFields(fieldsOf(c.Wake)).Debug("peer is waking")
 	case c.To == lazy.Connected:
 		d.metrics.Woke(c.Wake.Reason.String(), c.Wake.Took)
-		log.WithFields(logrus.Fields{
-			"reason": c.Wake.Reason,
-			"flow":   c.Wake.Event.Flow,
-			"took":   c.Wake.Took.Round(time.Microsecond),
-		}).Info("peer woke")
+		log.WithFields(fieldsOf(c.Wake)).WithField("took", c.Wake.Took.Round(time.Microsecond)).Info("peer woke")
 	case c.To == lazy.Idle:
 		log.Info("peer sleeps")
 	}
+}
+
+// fieldsOf are for the log. What woke a peer by hand or by its group was no packet.
+func fieldsOf(w lazy.Wake) logrus.Fields {
+	fields := logrus.Fields{"reason": w.Reason}
+	if w.Event.Flow != (detect.Flow{}) {
+		fields["flow"] = w.Event.Flow
+	}
+	return fields
 }

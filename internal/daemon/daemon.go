@@ -20,6 +20,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/lazybpf/lazybpf/internal/config"
 	"github.com/lazybpf/lazybpf/internal/metrics"
@@ -216,6 +217,10 @@ func explain(iface string, err error) error {
 		return fmt.Errorf("%w: another lazybpf manages %s: stop it first", err, iface)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("%w: run as root", err)
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EROFS):
+		return fmt.Errorf("%w: make room there, or give another path with --control", err)
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+		return fmt.Errorf("%w: raise the limit, as by ulimit -n or LimitNOFILE=", err)
 	}
 	return err
 }

@@ -27,6 +27,9 @@ func (p *policy) resolve(peers roster, name string) (lazy.Key, error) {
 	if address, err := netip.ParseAddr(name); err == nil {
 		return resolveAddress(peers, address)
 	}
+	if prefix, err := netip.ParsePrefix(name); err == nil {
+		return lazy.Key{}, fmt.Errorf("%w: %s: give one address of it, such as %s", control.ErrNoPeer, name, prefix.Addr())
+	}
 	if key, err := lazy.ParseKey(name); err == nil {
 		if _, found := peers.find(key); !found {
 			return lazy.Key{}, fmt.Errorf("%w: %s", control.ErrNoPeer, name)

@@ -90,7 +90,7 @@ func TestResolve(t *testing.T) {
 		{name: "fd00:0:0:0:0:0:0:2", want: laptop},
 		{name: "fd00::3", want: office},
 		{name: "2001:db8::1", err: control.ErrNoPeer, says: "2001:db8::1 is in nobody's allowed IPs"}, // 0.0.0.0/0 is IPv4's
-		{name: "10.0.0.0/24", err: control.ErrNoPeer, says: "10.0.0.0/24"},
+		{name: "10.0.0.0/24", err: control.ErrNoPeer, says: "10.0.0.0/24: give one address of it, such as 10.0.0.0"},
 	} {
 		got, err := p.resolve(peers, test.name)
 		if got != test.want || !errors.Is(err, test.err) {
