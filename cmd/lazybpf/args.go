@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -185,6 +186,25 @@ func (r rate) Set(text string) error {
 }
 
 func (rate) Type() string { return "number" }
+
+// address is a flag whose value is host:port, or empty.
+type address struct{ value *string }
+
+func (a address) String() string { return *a.value }
+
+func (a address) Set(text string) error {
+	_, port, err := net.SplitHostPort(text)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil && text != "" {
+		return errors.New("must be host:port, such as localhost:9586")
+	}
+	*a.value = text
+	return nil
+}
+
+func (address) Type() string { return "address" }
 
 // group is a flag whose value is a group of users.
 type group struct{ value *server.Group }

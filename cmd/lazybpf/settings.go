@@ -16,6 +16,7 @@ import (
 
 	"github.com/lazybpf/lazybpf/internal/config"
 	"github.com/lazybpf/lazybpf/internal/daemon"
+	"github.com/lazybpf/lazybpf/pkg/control"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
@@ -66,7 +67,7 @@ func newSettings() *settings {
 	flags.Var(group{&o.ControlGroup}, "control-group",
 		"`GROUP`, by name or number, whose members may look: status, top, events; empty: only root")
 	flags.StringVar(&o.BPFFS, "bpffs", defaultBPFFS, "`DIR` of the bpffs to pin maps in; empty: none")
-	flags.StringVar(&o.MetricsListen, "metrics-listen", "", "`ADDRESS` for Prometheus, such as localhost:9586; empty: none")
+	flags.Var(address{&o.MetricsListen}, "metrics-listen", "`ADDRESS` for Prometheus, such as localhost:9586; empty: none")
 	flags.BoolVar(&o.MetricsPeers, "metrics-peers", false, "metrics of each peer, also where there are more than 1,000")
 	flags.Var(&s.level, "log-level", "how much to log")
 	flags.Var(&s.format, "log-format", "how to log")
@@ -100,6 +101,9 @@ func load(iface string, given *pflag.FlagSet, log io.Writer) (daemon.Options, er
 	}
 	s.options.Interface, s.options.Version = iface, buildVersion()
 	s.options.Control = socket(iface, s.options.Control)
+	if err := control.CheckPath(s.options.Control); err != nil {
+		return daemon.Options{}, err
+	}
 	s.options.Wake = wakeModes[s.wake.value]
 	s.options.Log, err = newLogger(log, s.level.value, s.format.value)
 	return s.options, err

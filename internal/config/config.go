@@ -79,7 +79,7 @@ func fits(f *pflag.Flag, value any) error {
 	_, good := value.(string)
 	switch f.Value.Type() {
 	case "bool":
-		want = "true or false"
+		want = "true or false, without quotes"
 		_, good = value.(bool)
 	case "int", "number":
 		want += ", or a number"

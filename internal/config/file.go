@@ -10,6 +10,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -80,6 +81,9 @@ func (f source) explain(err error) error {
 		return fmt.Errorf("%s: %w", f.path, err)
 	}
 	line, column := at.Position()
+	if strings.HasPrefix(at.Error(), "toml: cannot store ") { // a table or a list of them, where none can be
+		return fmt.Errorf("%s:%d: must be %s", f.path, line, wanted(reflect.TypeFor[document](), nil))
+	}
 	if strings.HasPrefix(at.Error(), "toml: cannot decode TOML ") { // the rest of it is Go's names
 		return fmt.Errorf("%s:%d: %s: must be %s", f.path, line, dotted(at.Key()), wanted(reflect.TypeFor[document](), at.Key()))
 	}
@@ -107,7 +111,7 @@ func wanted(part reflect.Type, key []string) string {
 	case reflect.TypeFor[string]():
 		return "text in quotes"
 	case reflect.TypeFor[bool]():
-		return "true or false"
+		return "true or false, without quotes"
 	case reflect.TypeFor[[]string]():
 		return "a list of texts in quotes"
 	}
@@ -138,10 +142,18 @@ func (f source) flags(flags *pflag.FlagSet) error {
 			continue
 		}
 		if err := set(flags, name, values[name]); err != nil {
-			return fmt.Errorf("%s:%d: %s = %v: %w", f.path, f.lines[name], name, values[name], err)
+			return fmt.Errorf("%s:%d: %s = %s: %w", f.path, f.lines[name], name, written(values[name]), err)
 		}
 	}
 	return nil
+}
+
+// written is a value as it stands in a file, more or less.
+func written(value any) string {
+	if text, ok := value.(string); ok {
+		return strconv.Quote(text)
+	}
+	return fmt.Sprint(value)
 }
 
 // trusted makes sure that nobody but root says what root runs.

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/lazybpf/lazybpf/pkg/detect"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
@@ -112,8 +113,8 @@ func (p peer) policy(name string) (Peer, error) {
 			return Peer{}, wrong(err[i], key)
 		}
 	}
-	if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return Peer{}, wrong(fmt.Errorf("%q is no name: it must have characters, and no spaces", name))
+	if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }) {
+		return Peer{}, wrong(fmt.Errorf("%q is no name: it must have characters that can be seen, and no spaces", name))
 	}
 	var rulesErr error
 	out.Rules, rulesErr = rulesOf(p.Rules)
@@ -182,7 +183,7 @@ func checkEndpoint(s string) error {
 		return nil
 	}
 	host, port, err := net.SplitHostPort(s)
-	if n, bad := strconv.ParseUint(port, 10, 16); err != nil || host == "" || bad != nil || n == 0 {
+	if n, bad := strconv.ParseUint(port, 10, 16); err != nil || host == "" || strings.Contains(host, " ") || bad != nil || n == 0 {
 		return fmt.Errorf("%q: must be host:port, as vpn.example.com:51820 or [2001:db8::1]:51820", s)
 	}
 	return nil
