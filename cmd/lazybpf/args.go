@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lazybpf/lazybpf/internal/server"
+	"github.com/lazybpf/lazybpf/internal/view"
 	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
@@ -138,7 +139,7 @@ type duration struct {
 	never bool // 0 is never, and allowed
 }
 
-func (d duration) String() string { return d.value.String() }
+func (d duration) String() string { return view.TrimDuration(d.value.String()) }
 
 func (d duration) Set(text string) error {
 	value, err := time.ParseDuration(text)
@@ -147,7 +148,7 @@ func (d duration) Set(text string) error {
 		if d.never {
 			text = "must be %s or longer, such as 15m or 1h30m, or 0 for never"
 		}
-		return fmt.Errorf(text, d.least)
+		return fmt.Errorf(text, view.TrimDuration(d.least.String()))
 	}
 	*d.value = value
 	return nil

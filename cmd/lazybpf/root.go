@@ -10,7 +10,9 @@ func newRootCommand() *cobra.Command {
 		Short: "Keep WireGuard peers dormant until a packet needs them",
 		Long: `lazybpf keeps every peer of a WireGuard interface dormant until a packet needs it, and puts it
 back to sleep when traffic stops. A peer is named by its public key, a unique prefix of one (at
-least 4 characters), an address inside its allowed IPs, or a name of the configuration file.`,
+least 4 characters), an address inside its allowed IPs, or a name of the configuration file.
+
+The exit code is 0, or 1 if it failed, or 2 for wrong usage. What was wrong is then one line on standard error.`,
 		Example: `  lazybpf status
   lazybpf top wg0
   lazybpf events wg0
@@ -26,6 +28,7 @@ least 4 characters), an address inside its allowed IPs, or a name of the configu
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SetHelpCommand(newHelpCommand())
+	root.SetHelpFunc(writeHelp)
 	root.AddCommand(
 		newRunCommand(),
 		newStatusCommand(),
@@ -44,26 +47,4 @@ least 4 characters), an address inside its allowed IPs, or a name of the configu
 	)
 	completeChoices(root)
 	return root
-}
-
-func newHelpCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "help [COMMAND]",
-		Short:   "Explain a command",
-		Example: "  lazybpf help status",
-
-		ValidArgsFunction: completeCommand,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			target, rest, err := cmd.Root().Find(args)
-			if err != nil {
-				return usageError{err}
-			}
-			if len(rest) > 0 {
-				return noSuchCommand(target, rest)
-			}
-			target.InitDefaultHelpFlag() // --help would have
-			target.InitDefaultVersionFlag()
-			return target.Help()
-		},
-	}
 }

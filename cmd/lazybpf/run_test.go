@@ -69,6 +69,11 @@ func TestHelp(t *testing.T) {
 		if code != 0 || stderr != "" || !strings.Contains(stdout, "Usage:") || !strings.Contains(stdout, "Examples:") {
 			t.Errorf("lazybpf%s --help: exit %d\n%s%s", path, code, stdout, stderr)
 		}
+		for line := range strings.Lines(stdout) {
+			if n := len([]rune(line)) - 1; n > helpWidth {
+				t.Errorf("lazybpf%s --help: %d characters: %s", path, n, line)
+			}
+		}
 		if _, same, _ := lazybpf(t, "help "+path); same != stdout {
 			t.Errorf("lazybpf help%s differs from --help:\n%s", path, same)
 		}

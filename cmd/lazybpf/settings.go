@@ -16,6 +16,7 @@ import (
 
 	"github.com/lazybpf/lazybpf/internal/config"
 	"github.com/lazybpf/lazybpf/internal/daemon"
+	"github.com/lazybpf/lazybpf/internal/view"
 	"github.com/lazybpf/lazybpf/pkg/control"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
@@ -59,7 +60,7 @@ func newSettings() *settings {
 	flags.Var(&s.wake, "wake", "what happens to the packet that wakes a peer")
 	flags.StringSliceVar(&o.Exclude, "exclude", nil, "`PEER` that never sleeps; repeatable")
 	flags.Var(duration{value: &o.EvictAfter, least: lazy.MinEvictAfter, never: true}, "evict-after",
-		"how long a peer is asleep before it is removed from the interface; at least "+lazy.MinEvictAfter.String()+", 0 for never")
+		"how long a peer is asleep before it is removed from the interface; at least "+view.TrimDuration(lazy.MinEvictAfter.String())+", 0 for never")
 	flags.Var(duration{value: &o.OpenTimeout, least: time.Millisecond}, "open-timeout", "how long opening a peer may take")
 	flags.Var(count{&o.MaxOpens}, "max-opens", "how many peers are opened at once")
 	flags.Var(rate{&o.WakeRate}, "wake-rate", "how many peers packets may wake a second, on average; 0: any number")

@@ -151,3 +151,19 @@ func TestStatusWatchEnds(t *testing.T) {
 		t.Errorf("it leaves on the screen:\n%s", text)
 	}
 }
+
+// TestHelpOnTerminal has prose as wide as the terminal is.
+func TestHelpOnTerminal(t *testing.T) {
+	for _, width := range []int{40, 200} {
+		p := onTerminal(t, width, 100, "help run")
+		ends(t, p, 0)
+		prose, _, _ := strings.Cut(p.Text(), "Usage:")
+		longest := 0
+		for line := range strings.Lines(prose) {
+			longest = max(longest, len([]rune(line))-1)
+		}
+		if longest > width || longest < width*3/4 {
+			t.Errorf("%d characters on a terminal of %d:\n%s", longest, width, prose)
+		}
+	}
+}

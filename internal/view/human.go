@@ -106,8 +106,8 @@ func more(n int) string {
 	return fmt.Sprintf(" +%d", n)
 }
 
-// wrap breaks text at blanks into lines of at most width characters, where words are not longer. A width of 0 is none.
-func wrap(text string, width int) []string {
+// Wrap breaks text at blanks into lines of at most width characters, where words are not longer. A width of 0 is none.
+func Wrap(text string, width int) []string {
 	if width <= 0 || utf8.RuneCountInString(text) <= width {
 		return []string{text}
 	}

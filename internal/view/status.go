@@ -64,7 +64,7 @@ func Status(s control.Status, o Options) string {
 	}
 	var b strings.Builder
 	for _, l := range lines {
-		for _, text := range wrap(l.text, o.Width) {
+		for _, text := range Wrap(l.text, o.Width) {
 			if o.Colour && l.colour != "" {
 				text = l.colour + text + Reset
 			}
