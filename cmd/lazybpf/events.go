@@ -26,14 +26,23 @@ func newEventsCommand() *cobra.Command {
 	override := controlFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx, out := cmd.Context(), cmd.OutOrStdout()
-		write := func(e control.Event) error { return writeEvent(out, e) }
-		if output.value == "json" {
-			enc := control.NewEncoder(out)
-			write = func(e control.Event) error { return enc.Encode(e) }
-		}
-		changes, err := control.NewClient(socket(args[0], *override)).Subscribe(ctx)
+		client := control.NewClient(socket(args[0], *override))
+		changes, err := client.Subscribe(ctx)
 		if err == nil {
 			defer changes.Close()
+		}
+		enc := control.NewEncoder(out)
+		write := func(e control.Event) error { return enc.Encode(e) }
+		if output.value == "text" && err == nil {
+			var status control.Status
+			status, err = client.Status(ctx, control.Filter{})
+			labels := make(map[string]string)
+			for _, p := range status.Peers {
+				labels[p.PublicKey] = view.Label(&p)
+			}
+			write = func(e control.Event) error {
+				return writeEvent(out, e, cmp.Or(labels[e.PublicKey], view.ShortKey(e.PublicKey)))
+			}
 		}
 		for err == nil {
 			var e control.Event
@@ -49,8 +58,8 @@ func newEventsCommand() *cobra.Command {
 	return cmd
 }
 
-func writeEvent(w io.Writer, e control.Event) error {
-	line := fmt.Sprintf("%s  %s  %s -> %s", e.Time.Local().Format("15:04:05.000"), view.ShortKey(e.PublicKey),
+func writeEvent(w io.Writer, e control.Event, label string) error {
+	line := fmt.Sprintf("%s  %s  %s -> %s", e.Time.Local().Format("15:04:05.000"), label,
 		cmp.Or(e.From, "new"), cmp.Or(e.To, "gone"))
 	if e.Reason != "" {
 		line += "  " + e.Reason
