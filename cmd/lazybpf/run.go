@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -134,8 +135,12 @@ has learned them.`,
 		if n == 1 {
 			peers = "peer"
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "%s: clean; restored %d %s\n", args[0], n, peers)
-		return nil
+		done := fmt.Sprintf("restored %d %s", n, peers)
+		if _, err := net.InterfaceByName(args[0]); err != nil {
+			done = "there is no such interface, and no peers to restore"
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: clean; %s\n", args[0], done)
+		return err
 	}
 	return cmd
 }

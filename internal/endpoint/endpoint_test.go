@@ -160,6 +160,7 @@ func TestHookFails(t *testing.T) {
 	for _, test := range []struct{ text, want string }{
 		{"echo first >&2; echo cannot boot it >&2; exit 3", "exit status 3: cannot boot it"},
 		{"exit 4", "exit status 4"},
+		{`printf 'no \033[2J\007VM größer\r\n' >&2; exit 5`, "exit status 5: no [2JVM größer"},
 		{"echo endpoint=nonsense", `endpoint "nonsense" is not host:port`},
 	} {
 		_, err := finderOf(nil).Find(t.Context(), Source{Hook: script(t, test.text)}, peer, wake)

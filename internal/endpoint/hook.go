@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 )
@@ -67,7 +68,13 @@ func content(f *os.File) string {
 	return string(text)
 }
 
+// lastLine is for people's terminals: without what would move their cursor.
 func lastLine(text string) string {
 	text = strings.TrimSpace(text)
-	return text[strings.LastIndexByte(text, '\n')+1:]
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, text[strings.LastIndexByte(text, '\n')+1:])
 }
