@@ -82,7 +82,7 @@ func (w *watcher) read(ctx context.Context, s *session) {
 	case errors.Is(err, wg.ErrNoDevice):
 		w.leave(s)
 	default:
-		w.log.WithError(err).Warn("cannot follow the interface, trying again")
+		w.log.WithError(explain(w.options.Interface, err)).Warn("cannot follow the interface, trying again")
 	}
 }
 
