@@ -193,7 +193,7 @@ func readPeers(body io.Reader) ([]string, error) {
 	dec.DisallowUnknownFields()
 	var request control.Request
 	if err := dec.Decode(&request); err != nil {
-		return nil, err
+		return nil, fmt.Errorf(`the body must be {"peers": ["NAME", "NAME"]}: %w`, err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("more than one JSON value")

@@ -80,12 +80,12 @@ func TestServeWire(t *testing.T) {
 		{"POST", "/v1/wake", `{"peers":["AA"]}`, 409, `{"error":"\"AA\": more than one peer matches","code":"ambiguous"}` + "\n"},
 		{"POST", "/v1/wake", `{"peers":["broken"]}`, 500, `{"error":"no memory","code":"failed"}` + "\n"},
 
-		{"POST", "/v1/wake", ``, 400, `{"error":"request: EOF","code":"bad_request"}` + "\n"},
+		{"POST", "/v1/wake", ``, 400, `{"error":"request: the body must be {\"peers\": [\"NAME\", \"NAME\"]}: EOF","code":"bad_request"}` + "\n"},
 		{"POST", "/v1/wake", `{}`, 400, `{"error":"request: it names no peers","code":"bad_request"}` + "\n"},
 		{"POST", "/v1/wake", `{"peers":"x"}`, 400, ""},
 		{"POST", "/v1/wake", `{"peers":["x"],"force":true}`, 400, ""},
 		{"POST", "/v1/wake", `{"peers":["x"]} {}`, 400, ""},
-		{"POST", "/v1/wake", tooLong, 400, `{"error":"request: http: request body too large","code":"bad_request"}` + "\n"},
+		{"POST", "/v1/wake", tooLong, 400, `{"error":"request: the body must be {\"peers\": [\"NAME\", \"NAME\"]}: http: request body too large","code":"bad_request"}` + "\n"},
 
 		{"GET", "/v1/wake", "", 405, ""},
 		{"POST", "/v1/status", "", 405, ""},
