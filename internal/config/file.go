@@ -122,6 +122,8 @@ func wanted(part reflect.Type, key []string) string {
 func (f source) unknown(line int, key []string, names []string) error {
 	known := append(fields(document{}), names...)
 	switch {
+	case len(key) > 1 && slices.Contains(names, key[len(key)-1]):
+		return fmt.Errorf("%s:%d: unknown key %s: keys of the interface come before the first [table]", f.path, line, dotted(key))
 	case slices.Contains(key[:len(key)-1], "rules"):
 		known = fields(rule{})
 	case key[0] == "peers" && len(key) > 2:

@@ -208,7 +208,7 @@ func explain(iface string, err error) error {
 			return cause
 		}
 	case errors.Is(err, wg.ErrNoDevice):
-		return fmt.Errorf("%w: bring it up first, as with wg-quick up %s", err, iface)
+		return fmt.Errorf("%w in this network namespace: bring it up first, as with wg-quick up %s", err, iface)
 	case errors.Is(err, wg.ErrNotWireGuard):
 		return fmt.Errorf("%w: name an interface that wg show lists", err)
 	case errors.Is(err, detect.ErrLinkLayer):
