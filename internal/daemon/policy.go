@@ -89,6 +89,8 @@ type finder struct {
 
 func (f finder) Finds(peer lazy.Key) bool { return !f.policy().source(peer).Empty() }
 
+func (f finder) Starts(peer lazy.Key) bool { return len(f.policy().source(peer).Hook) > 0 }
+
 func (f finder) Find(ctx context.Context, peer lazy.Key, wake lazy.Wake) ([]netip.AddrPort, error) {
 	return f.Finder.Find(ctx, f.policy().source(peer), peer, wake)
 }

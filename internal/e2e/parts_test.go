@@ -37,6 +37,8 @@ type resolve func(ctx context.Context, peer lazy.Key) (netip.AddrPort, error)
 
 func (r resolve) Finds(lazy.Key) bool { return r != nil }
 
+func (r resolve) Starts(lazy.Key) bool { return false }
+
 func (r resolve) Find(ctx context.Context, peer lazy.Key, _ lazy.Wake) ([]netip.AddrPort, error) {
 	endpoint, err := r(ctx, peer)
 	return []netip.AddrPort{endpoint}, err

@@ -20,6 +20,9 @@ import (
 type Finder interface {
 	// Finds says whether there is something to find out: then packets wait for it.
 	Finds(peer lazy.Key) bool
+	// Starts says whether Find may start the peer's machine, which then knows of
+	// no session with us.
+	Starts(peer lazy.Key) bool
 	// Find returns where the peer may be, most likely first. None leaves the
 	// endpoint that WireGuard has.
 	Find(ctx context.Context, peer lazy.Key, wake lazy.Wake) ([]netip.AddrPort, error)
@@ -151,8 +154,9 @@ func (c *Connector) finds(peer lazy.Key, wake lazy.Wake) bool {
 // Open sets the peer's keepalive, and its endpoint if it is to be found, in one
 // message. A peer that a packet from it has woken keeps its endpoint, and so does
 // one that comes while it is being looked for: WireGuard has just learned where it
-// is. An evicted peer is put back whole, where it was or was found. Where nothing
-// but the keepalive is to be set, and a packet shakes hands already, that is done
+// is. One whose machine may have been started loses its old session. An evicted
+// peer is put back whole, where it was or was found. Where nothing but the
+// keepalive is to be set, and a packet shakes hands already, that is done
 // keepaliveDelay later. Errors: ErrUnknownPeer, ErrNoDevice, ErrPermission, those
 // of the finder.
 func (c *Connector) Open(ctx context.Context, peer lazy.Key, wake lazy.Wake) error {
@@ -162,8 +166,13 @@ func (c *Connector) Open(ctx context.Context, peer lazy.Key, wake lazy.Wake) err
 		if found, err = c.finder.Find(ctx, peer, wake); err != nil {
 			return fmt.Errorf("find endpoint: %w", err)
 		}
-		if lazy.Answered(ctx) {
+		switch answered := lazy.Answered(ctx); {
+		case answered:
 			found = nil
+		case c.finder.Starts(peer):
+			if err := c.forgetSession(peer, wake.Time); err != nil {
+				return err
+			}
 		}
 	}
 	opened := func(m *managed) {

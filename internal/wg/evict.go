@@ -76,6 +76,8 @@ func (c *Connector) evictWaiting() {
 		case e.peer.evicted.Load() != nil: // is gone already
 		case e.saved == nil:
 			e.err = fmt.Errorf("%w: %s is not on %s", ErrUnknownPeer, key, c.device.name)
+		case !e.saved.replaceable():
+			e.again = now.Add(lazy.MinEvictAfter) // it may be elsewhere by then
 		case now.Sub(e.saved.LastHandshake) < lazy.MinEvictAfter:
 			e.again = e.saved.LastHandshake.Add(lazy.MinEvictAfter)
 			if latest := now.Add(lazy.MinEvictAfter); e.again.After(latest) {

@@ -113,6 +113,20 @@ func TestEvictTooEarly(t *testing.T) {
 	})
 }
 
+// TestNotReplaceable has a peer at an address that cannot be given back.
+func TestNotReplaceable(t *testing.T) {
+	peer := wholePeer(1)
+	peer.Endpoint = &net.UDPAddr{IP: net.ParseIP("fe80::1"), Port: 51820} // at which interface does wgctrl not say
+	d := newFakeDevice(peer)
+	c, file := evictor(t, d)
+	if again, err := c.Evict(t.Context(), keyOf(1)); err != nil || !again.After(time.Now()) || file.Len() > 0 {
+		t.Errorf("again %v, %v; %d in the file", again, err, file.Len())
+	}
+	if got, _ := d.get(keyOf(1)); got.Endpoint != peer.Endpoint {
+		t.Errorf("on the device is %+v", got)
+	}
+}
+
 // TestEvictionsShareReadings has many peers evicted while the device is read for the first.
 func TestEvictionsShareReadings(t *testing.T) {
 	const others = 100

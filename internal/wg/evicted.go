@@ -46,23 +46,36 @@ func (d *Device) remove(peers []*evicted) error {
 func (d *Device) add(peers ...*evicted) error {
 	configs := make([]wgtypes.PeerConfig, len(peers))
 	for i, p := range peers {
-		configs[i] = wgtypes.PeerConfig{
-			PublicKey:                   wgtypes.Key(p.Key),
-			PresharedKey:                p.presharedKey.reveal(),
-			PersistentKeepaliveInterval: &p.Keepalive,
-			ReplaceAllowedIPs:           true,
-		}
-		if p.Endpoint.IsValid() {
-			configs[i].Endpoint = net.UDPAddrFromAddrPort(p.Endpoint)
-		}
-		for _, prefix := range p.AllowedIPs {
-			configs[i].AllowedIPs = append(configs[i].AllowedIPs, net.IPNet{
-				IP:   prefix.Addr().AsSlice(),
-				Mask: net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen()),
-			})
-		}
+		configs[i] = p.config()
 	}
 	return d.configure(configs)
+}
+
+// config is the peer whole.
+func (e *evicted) config() wgtypes.PeerConfig {
+	config := wgtypes.PeerConfig{
+		PublicKey:                   wgtypes.Key(e.Key),
+		PresharedKey:                e.presharedKey.reveal(),
+		PersistentKeepaliveInterval: &e.Keepalive,
+		ReplaceAllowedIPs:           true,
+	}
+	if e.Endpoint.IsValid() {
+		config.Endpoint = net.UDPAddrFromAddrPort(e.Endpoint)
+	}
+	for _, prefix := range e.AllowedIPs {
+		config.AllowedIPs = append(config.AllowedIPs, net.IPNet{
+			IP:   prefix.Addr().AsSlice(),
+			Mask: net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen()),
+		})
+	}
+	return config
+}
+
+// replaceable says whether a peer that is removed can be put back as it was:
+// not one at a link-local address, of which wgctrl has no interface.
+func (e *evicted) replaceable() bool {
+	at := e.Endpoint.Addr()
+	return !at.Is6() || !at.IsLinkLocalUnicast() || at.Zone() != ""
 }
 
 // holdings is what a device has: peers, and their allowed IPs.

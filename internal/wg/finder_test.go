@@ -4,6 +4,7 @@ package wg
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"slices"
 	"testing"
@@ -18,9 +19,12 @@ import (
 type places struct {
 	at        []string
 	meanwhile func()
+	starts    bool // the peer's machine
 }
 
 func (p places) Finds(lazy.Key) bool { return true }
+
+func (p places) Starts(lazy.Key) bool { return p.starts }
 
 func (p places) Find(context.Context, lazy.Key, lazy.Wake) (found []netip.AddrPort, err error) {
 	if p.meanwhile != nil {
@@ -109,6 +113,45 @@ func TestNoOtherPlace(t *testing.T) {
 			t.Error(err)
 		}
 		r.wantMessages()
+	}
+}
+
+// TestOldSessions has peers found whose machines may have been started: only a session that they cannot know goes.
+func TestOldSessions(t *testing.T) {
+	woke := time.Now()
+	for name, test := range map[string]struct {
+		handshake time.Time
+		starts    bool
+		at        string
+		renewed   bool
+	}{
+		"young":           {woke.Add(-time.Minute), true, "192.0.2.1", true},
+		"no hook":         {woke.Add(-time.Minute), false, "192.0.2.1", false},
+		"over":            {woke.Add(-lazy.MinEvictAfter), true, "192.0.2.1", false},
+		"of the start":    {woke.Add(time.Second), true, "192.0.2.1", false},
+		"none":            {time.Time{}, true, "192.0.2.1", false},
+		"link-local":      {woke.Add(-time.Minute), true, "fe80::1", false},
+		"with an address": {woke.Add(-time.Minute), true, "2001:db8::1", true},
+	} {
+		p := wholePeer(1)
+		p.LastHandshakeTime = test.handshake
+		p.Endpoint.IP = net.ParseIP(test.at)
+		d := newFakeDevice(p)
+		c, _ := evictor(t, d)
+		c.finder = places{starts: test.starts}
+		if err := c.Open(t.Context(), keyOf(1), lazy.Wake{Reason: lazy.ReasonEgress, Time: woke}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		got, _ := d.get(keyOf(1))
+		if renewed := got.LastHandshakeTime.IsZero() && !test.handshake.IsZero(); renewed != test.renewed {
+			t.Errorf("%s: the session is gone: %v, want %v", name, renewed, test.renewed)
+		}
+		want := p
+		want.LastHandshakeTime = got.LastHandshakeTime
+		expectPeer(t, d, want)
+		if reading := look(t, c); len(reading.Drifted)+len(reading.Unsettled)+len(reading.Returned) > 0 {
+			t.Errorf("%s: reading %+v", name, reading)
+		}
 	}
 }
 
