@@ -63,9 +63,10 @@ func (s *session) follow(ctx context.Context, since time.Time, peers []wg.Peer, 
 		errs = append(errs, s.manager.ReportReturned(key))
 	}
 	for _, key := range reading.Silent {
-		s.d.log.WithField("peer", key).Debug("peer does not answer: trying its next address")
+		s.d.log.WithField("peer", key).Debug("peer does not answer: trying its next address, if it has several")
 		errs = append(errs, s.connector.TryNext(key))
 	}
+	s.relocate(now.those(reading.Silent))
 	for _, key := range reading.Drifted {
 		s.d.log.WithField("peer", key).Debug("keepalive was changed by somebody else: adopted")
 	}

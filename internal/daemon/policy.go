@@ -89,6 +89,11 @@ type finder struct {
 
 func (f finder) Finds(peer lazy.Key) bool { return !f.policy().source(peer).Empty() }
 
+// LookUp is Find for a peer that is open: no hook is run.
+func (f finder) LookUp(ctx context.Context, peer lazy.Key) ([]netip.AddrPort, error) {
+	return f.Finder.LookUp(ctx, f.policy().source(peer))
+}
+
 func (f finder) Starts(peer lazy.Key) bool { return len(f.policy().source(peer).Hook) > 0 }
 
 func (f finder) Find(ctx context.Context, peer lazy.Key, wake lazy.Wake) ([]netip.AddrPort, error) {

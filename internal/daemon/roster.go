@@ -34,6 +34,16 @@ func (r roster) get(key lazy.Key) (p wg.Peer, found bool) {
 	return p, found
 }
 
+// those returns the peers of keys, as far as they are there.
+func (r roster) those(keys []lazy.Key) (peers []wg.Peer) {
+	for _, key := range keys {
+		if p, found := r.get(key); found {
+			peers = append(peers, p)
+		}
+	}
+	return peers
+}
+
 // since returns what is different from an older roster: peers that were not
 // there, peers that have other allowed IPs, and peers of the old one that are no
 // longer there. Those that are the same share their allowed IPs from then on.

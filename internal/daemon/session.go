@@ -24,12 +24,15 @@ type session struct {
 	d         *Daemon
 	index     int // of the interface
 	device    *wg.Device
+	finder    finder
 	connector *wg.Connector
 	journal   wg.Journal // empty until it has been read
 	evicted   *wg.EvictedFile
 	detector  *detect.Detector
 	manager   *lazy.Manager
 	managing  bool // the peers of the beginning are managed
+
+	relocation *relocation
 
 	mu    sync.Mutex // guards known, which is replaced, never changed
 	known roster     // the device as it was read last
@@ -39,7 +42,7 @@ type session struct {
 // nobody else can manage it and nothing has been changed yet. On error nothing is
 // left. The caller holds d.applying, or is the only one who has the daemon.
 func (d *Daemon) begin(ctx context.Context, ready func() error) (*session, error) {
-	s := &session{d: d}
+	s := &session{d: d, relocation: newRelocation()}
 	peers, err := s.open(ctx)
 	if err == nil && ready != nil {
 		err = ready()
@@ -76,7 +79,8 @@ func (s *session) open(ctx context.Context) (peers []wg.Peer, err error) {
 		return nil, err
 	}
 	// From here on nobody else manages the interface.
-	s.connector = wg.NewConnector(s.device, finder{endpoint.NewFinder(), s.d.policy.Load})
+	s.finder = finder{endpoint.NewFinder(), s.d.policy.Load}
+	s.connector = wg.NewConnector(s.device, s.finder)
 	options := managing(policy.options)
 	options.Detector, options.Connector = s.detector, evicting{s.connector, s.d.log}
 	if s.manager, err = lazy.New(options); err != nil {
@@ -212,6 +216,7 @@ func (s *session) disown() error {
 // peers of an interface that is gone went with it.
 func (s *session) end() error {
 	var errs []error
+	s.relocation.end()
 	if s.manager != nil {
 		errs = append(errs, s.manager.Close())
 	}

@@ -50,6 +50,15 @@ func (f *Finder) Find(ctx context.Context, s Source, peer lazy.Key, wake lazy.Wa
 	return f.names.resolve(ctx, endpoint)
 }
 
+// LookUp returns the addresses of the peer's endpoint, best ones first; none for a
+// peer without, or with a hook, which alone may know.
+func (f *Finder) LookUp(ctx context.Context, s Source) ([]netip.AddrPort, error) {
+	if s.Endpoint == "" || len(s.Hook) > 0 {
+		return nil, nil
+	}
+	return f.names.resolve(ctx, s.Endpoint)
+}
+
 // environment is all that a hook has of one.
 func environment(s Source, peer lazy.Key, wake lazy.Wake) []string {
 	return []string{

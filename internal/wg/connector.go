@@ -208,6 +208,28 @@ func (c *Connector) TryNext(peer lazy.Key) error {
 	return c.set(m, peer, endpoint)
 }
 
+// Move sets where an open peer was found that does not answer where the device
+// has it, and says whether that is elsewhere. Errors: ErrUnknownPeer, ErrNoDevice,
+// ErrPermission.
+func (c *Connector) Move(peer lazy.Key, from netip.AddrPort, found []netip.AddrPort) (bool, error) {
+	m, err := c.peer(peer)
+	if err != nil {
+		return false, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next := slices.Index(found, from) + 1
+	places := slices.Concat(found[next:], found[:next])
+	if m.closed || len(places) == 0 || places[0] == from {
+		return false, nil
+	}
+	m.untried = append(places[1:], places[0])
+	if len(places) == 1 {
+		m.untried = nil
+	}
+	return true, c.set(m, peer, places[0])
+}
+
 // SetKeepalive changes the keepalive that the peer has while it is open; nil is
 // that of the device without lazybpf. The device has it after Settle: the journal
 // comes first. Error: ErrUnknownPeer.

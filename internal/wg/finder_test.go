@@ -84,10 +84,14 @@ func TestSeveralPlaces(t *testing.T) {
 	if silent(2*answerTime, time.Now().Add(-time.Minute)) {
 		t.Error("it has a session, and answers without a handshake")
 	}
-	if silent(2*answerTime, time.Now()) || silent(time.Hour, time.Time{}) {
+	if silent(2*answerTime, time.Now()) {
 		t.Error("it has answered, and is looked for elsewhere")
 	}
 	next()
+	if !silent(time.Hour, time.Time{}) {
+		t.Error("it answers no longer, and nobody sees that")
+	}
+	next() // there is none before its name is looked up again
 }
 
 // TestNoOtherPlace: one that is closed, or that was found at one place alone, stays there.
@@ -106,11 +110,52 @@ func TestNoOtherPlace(t *testing.T) {
 		}
 		r.take()
 		reading, err := c.Observe(time.Now().Add(time.Hour), []Peer{r.peer(keyOf(1))})
-		if err != nil || len(reading.Silent) > 0 {
+		if awake := name != "closed"; err != nil || (len(reading.Silent) > 0) != awake {
 			t.Errorf("%s: silent %v, %v", name, reading.Silent, err)
 		}
 		if err := c.TryNext(keyOf(1)); err != nil {
 			t.Error(err)
+		}
+		r.wantMessages()
+	}
+}
+
+// TestMove has the name of an open peer looked up that does not answer.
+func TestMove(t *testing.T) {
+	one, two, three := netip.MustParseAddrPort("192.0.2.1:1"), netip.MustParseAddrPort("192.0.2.2:2"), netip.MustParseAddrPort("192.0.2.3:3")
+	for name, test := range map[string]struct {
+		from   netip.AddrPort
+		found  []netip.AddrPort
+		closed bool
+		want   []string // where it is tried, one after the other
+	}{
+		"elsewhere":        {from: one, found: []netip.AddrPort{two}, want: []string{"192.0.2.2:2"}},
+		"where it is":      {from: one, found: []netip.AddrPort{one}},
+		"nowhere":          {from: one},
+		"was nowhere":      {found: []netip.AddrPort{one}, want: []string{"192.0.2.1:1"}},
+		"several":          {from: two, found: []netip.AddrPort{one, two, three}, want: []string{"192.0.2.3:3", "192.0.2.1:1", "192.0.2.2:2"}},
+		"several others":   {from: one, found: []netip.AddrPort{two, three}, want: []string{"192.0.2.2:2", "192.0.2.3:3", "192.0.2.2:2"}},
+		"asleep meanwhile": {from: one, found: []netip.AddrPort{two}, closed: true},
+	} {
+		r := newRecorder(t)
+		c := newConnector(r, nil, keyOf(1))
+		if test.closed {
+			if err := c.Close(t.Context(), keyOf(1)); err != nil {
+				t.Fatal(err)
+			}
+			r.take()
+		}
+		moved, err := c.Move(keyOf(1), test.from, test.found)
+		if err != nil || moved != (len(test.want) > 0) {
+			t.Errorf("%s: moved %v, %v", name, moved, err)
+		}
+		for i, at := range test.want {
+			if i > 0 {
+				if err := c.TryNext(keyOf(1)); err != nil {
+					t.Error(err)
+				}
+			}
+			r.wantMessages("peer 1 25s at " + at)
 		}
 		r.wantMessages()
 	}
@@ -142,6 +187,7 @@ func TestOldSessions(t *testing.T) {
 		if err := c.Open(t.Context(), keyOf(1), lazy.Wake{Reason: lazy.ReasonEgress, Time: woke}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+		c.setWaiting()
 		got, _ := d.get(keyOf(1))
 		if renewed := got.LastHandshakeTime.IsZero() && !test.handshake.IsZero(); renewed != test.renewed {
 			t.Errorf("%s: the session is gone: %v, want %v", name, renewed, test.renewed)

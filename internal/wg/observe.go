@@ -15,7 +15,7 @@ type Reading struct {
 	Drifted   []lazy.Key // somebody else has set their keepalive
 	Unsettled []lazy.Key // their keepalive is not what it should be: Settle
 	Returned  []lazy.Key // somebody else has put them back while they were evicted
-	Silent    []lazy.Key // they do not answer where they are, and may be elsewhere: TryNext
+	Silent    []lazy.Key // they do not answer where they are, and may be elsewhere: TryNext, Move
 }
 
 // answerTime is how long a peer has to answer at an endpoint: WireGuard sends
@@ -35,7 +35,7 @@ func (c *Connector) Observe(since time.Time, peers []Peer) (Reading, error) {
 		if err != nil {
 			continue
 		}
-		m.observe(since, p, &r)
+		m.observe(since, p, c.finder, &r)
 	}
 	if c.file == nil {
 		return r, nil
@@ -56,7 +56,7 @@ func (c *Connector) Observe(since time.Time, peers []Peer) (Reading, error) {
 }
 
 // observe takes notice of what others have done with a peer.
-func (m *managed) observe(since time.Time, seen Peer, r *Reading) {
+func (m *managed) observe(since time.Time, seen Peer, finder Finder, r *Reading) {
 	if !m.mu.TryLock() {
 		return // it is being changed: look again next time
 	}
@@ -67,14 +67,13 @@ func (m *managed) observe(since time.Time, seen Peer, r *Reading) {
 	if m.evicted.Swap(nil) != nil {
 		r.Returned = append(r.Returned, seen.Key)
 	}
-	switch {
-	case m.closed || seen.LastHandshake.After(m.changed):
+	if m.closed || seen.LastHandshake.After(m.changed) {
 		m.untried = nil
-	case len(m.untried) > 0:
-		// One that has a session still need not shake hands to answer.
-		if since.Sub(m.changed) > answerTime && since.Sub(seen.LastHandshake) > lazy.MinEvictAfter {
-			r.Silent = append(r.Silent, seen.Key)
-		}
+	}
+	// One that has a session still need not shake hands to answer.
+	silent := since.Sub(m.changed) > answerTime && since.Sub(seen.LastHandshake) > lazy.MinEvictAfter
+	if silent && !m.closed && (len(m.untried) > 0 || finder != nil && finder.Finds(seen.Key)) {
+		r.Silent = append(r.Silent, seen.Key)
 	}
 	if seen.Keepalive != m.now {
 		m.original, m.open, m.now = seen.Keepalive, seen.Keepalive, seen.Keepalive
