@@ -85,17 +85,24 @@ func (p *policy) excludedNames(known roster, before map[string]lazy.Key) (map[st
 type finder struct {
 	*endpoint.Finder
 	policy func() *policy
+	known  func() map[lazy.Key]wg.Peer
+}
+
+func (f finder) source(peer lazy.Key) endpoint.Source {
+	source := f.policy().source(peer)
+	source.Known = f.known()[peer].Endpoint
+	return source
 }
 
 func (f finder) Finds(peer lazy.Key) bool { return !f.policy().source(peer).Empty() }
 
 // LookUp is Find for a peer that is open: no hook is run.
 func (f finder) LookUp(ctx context.Context, peer lazy.Key) ([]netip.AddrPort, error) {
-	return f.Finder.LookUp(ctx, f.policy().source(peer))
+	return f.Finder.LookUp(ctx, f.source(peer))
 }
 
 func (f finder) Starts(peer lazy.Key) bool { return len(f.policy().source(peer).Hook) > 0 }
 
 func (f finder) Find(ctx context.Context, peer lazy.Key, wake lazy.Wake) ([]netip.AddrPort, error) {
-	return f.Finder.Find(ctx, f.policy().source(peer), peer, wake)
+	return f.Finder.Find(ctx, f.source(peer), peer, wake)
 }

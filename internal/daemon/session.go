@@ -79,7 +79,7 @@ func (s *session) open(ctx context.Context) (peers []wg.Peer, err error) {
 		return nil, err
 	}
 	// From here on nobody else manages the interface.
-	s.finder = finder{endpoint.NewFinder(), s.d.policy.Load}
+	s.finder = finder{endpoint.NewFinder(), s.d.policy.Load, s.peersNow}
 	s.connector = wg.NewConnector(s.device, s.finder)
 	options := managing(policy.options)
 	options.Detector, options.Connector = s.detector, evicting{s.connector, s.d.log}

@@ -19,6 +19,9 @@ type Source struct {
 	Name      string   // the peer's, if it has one
 	Endpoint  string   // host:port; empty: as WireGuard has it
 	Hook      []string // a program and its arguments; empty: none
+	// Known is where WireGuard has the peer; zero: nowhere. It keeps that where
+	// the name of Endpoint cannot be looked up.
+	Known netip.AddrPort
 }
 
 // Empty says whether there is nothing to look for.
@@ -34,20 +37,20 @@ func NewFinder() *Finder { return &Finder{newNames()} }
 // ones first; none if WireGuard is to keep the one it has. The hook ends with
 // ctx at the latest.
 func (f *Finder) Find(ctx context.Context, s Source, peer lazy.Key, wake lazy.Wake) ([]netip.AddrPort, error) {
-	endpoint := s.Endpoint
+	endpoint, known := s.Endpoint, s.Known
 	if len(s.Hook) > 0 {
 		output, err := run(ctx, s.Hook, environment(s, peer, wake))
 		if err != nil {
 			return nil, fmt.Errorf("hook %s: %w", s.Hook[0], err)
 		}
 		if said := endpointOf(output); said != "" {
-			endpoint = said
+			endpoint, known = said, netip.AddrPort{}
 		}
 	}
 	if endpoint == "" {
 		return nil, nil
 	}
-	return f.names.resolve(ctx, endpoint)
+	return f.names.resolve(ctx, endpoint, known)
 }
 
 // LookUp returns the addresses of the peer's endpoint, best ones first; none for a
@@ -56,7 +59,7 @@ func (f *Finder) LookUp(ctx context.Context, s Source) ([]netip.AddrPort, error)
 	if s.Endpoint == "" || len(s.Hook) > 0 {
 		return nil, nil
 	}
-	return f.names.resolve(ctx, s.Endpoint)
+	return f.names.resolve(ctx, s.Endpoint, s.Known)
 }
 
 // environment is all that a hook has of one.

@@ -105,6 +105,34 @@ func TestNames(t *testing.T) {
 	want(t, found, err, "[2001:db8::1]:51820")
 }
 
+// TestNameServerIsDown has names that were never looked up before: where WireGuard has an endpoint it keeps that, but not one
+// of before a hook that says another.
+func TestNameServerIsDown(t *testing.T) {
+	broken := errors.New("no such host")
+	f := finderOf(func(ctx context.Context, _ string) ([]netip.Addr, error) {
+		if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) > lookupTimeout {
+			return nil, errors.New("the name server may take for ever")
+		}
+		return nil, broken
+	})
+	known := netip.MustParseAddrPort("192.0.2.1:1")
+	found, err := f.Find(t.Context(), Source{Endpoint: "vpn.example.com:1", Known: known}, peer, wake)
+	want(t, found, err)
+	for name, source := range map[string]Source{
+		"unknown": {Endpoint: "vpn.example.com:1"},
+		"hook":    {Endpoint: "vpn.example.com:1", Known: known, Hook: script(t, "echo endpoint=new.example.com:1")},
+	} {
+		if found, err := f.Find(t.Context(), source, peer, wake); err == nil {
+			t.Errorf("%s: found %v", name, found)
+		}
+	}
+	for _, endpoint := range []string{"vpn.example.com", "vpn.example.com:nonsense"} {
+		if found, err := f.Find(t.Context(), Source{Endpoint: endpoint, Known: known}, peer, wake); err == nil {
+			t.Errorf("%s: found %v", endpoint, found)
+		}
+	}
+}
+
 // TestNameServerHangs gives it some time, once there are addresses from before.
 func TestNameServerHangs(t *testing.T) {
 	hangs := false

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// lookupTimeout is how long to wait for a name server, where there are
-// addresses from the time before.
+// lookupTimeout is how long to wait for a name server, where an address is known
+// already.
 const lookupTimeout = 3 * time.Second
 
 // names looks up host names, and remembers what it has found.
@@ -33,8 +33,9 @@ func newNames() *names {
 }
 
 // resolve returns the addresses of host:port in the order in which RFC 6724
-// has them tried. Where looking up fails, they are those of the last time.
-func (n *names) resolve(ctx context.Context, endpoint string) ([]netip.AddrPort, error) {
+// has them tried. Where looking up fails, they are those of the last time, or
+// none if an address is known.
+func (n *names) resolve(ctx context.Context, endpoint string, known netip.AddrPort) ([]netip.AddrPort, error) {
 	if address, err := netip.ParseAddrPort(endpoint); err == nil && address.Port() != 0 {
 		return []netip.AddrPort{address}, nil
 	}
@@ -49,14 +50,14 @@ func (n *names) resolve(ctx context.Context, endpoint string) ([]netip.AddrPort,
 	n.mu.Lock()
 	last := n.last[endpoint]
 	n.mu.Unlock()
-	if last != nil {
+	if last != nil || known.IsValid() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, lookupTimeout)
 		defer cancel()
 	}
 	addresses, err := n.lookup(ctx, host)
 	switch {
-	case err != nil && last != nil:
+	case err != nil && (last != nil || known.IsValid()):
 		return last, nil
 	case err != nil:
 		return nil, fmt.Errorf("look up endpoint: %w", err)
