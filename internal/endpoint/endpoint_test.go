@@ -5,6 +5,7 @@ package endpoint
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -258,10 +259,18 @@ func TestHookLeavesSomethingRunning(t *testing.T) {
 	}
 }
 
-// TestHookPrintsTooMuch is read as far as is reasonable.
-func TestHookPrintsTooMuch(t *testing.T) {
-	output, err := run(t.Context(), script(t, "head -c 1000000 /dev/zero"), nil)
-	if err != nil || len(output) != maxOutput {
-		t.Errorf("read %d bytes, %v; want %d", len(output), err, maxOutput)
+// TestHookPrintsMuch before it says where the peer is, or what is wrong: that comes last.
+func TestHookPrintsMuch(t *testing.T) {
+	const much = "head -c 1000000 /dev/zero | tr '\\0' x;"
+	found, err := finderOf(nil).Find(t.Context(), Source{Hook: script(t, much+" echo; echo endpoint=192.0.2.1:1")}, peer, wake)
+	want(t, found, err, "192.0.2.1:1")
+	found, err = finderOf(nil).Find(t.Context(), Source{Hook: script(t, much+" echo endpoint=192.0.2.1:1")}, peer, wake)
+	want(t, found, err) // within a line
+	if output, err := run(t.Context(), script(t, much), nil); err != nil || len(output) > maxOutput {
+		t.Errorf("read %d bytes, %v; want %d at most", len(output), err, maxOutput)
+	}
+	_, err = run(t.Context(), script(t, "{ "+much+" echo; echo cannot boot it; } >&2; exit 3"), nil)
+	if err == nil || !strings.HasSuffix(err.Error(), "exit status 3: cannot boot it") {
+		t.Errorf("error of %d bytes, want its last line", len(fmt.Sprint(err)))
 	}
 }

@@ -3,6 +3,7 @@
 package endpoint
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -15,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxOutput is how much of what a hook prints is read.
+// maxOutput is how much of what a hook prints is read: the last of it.
 const maxOutput = 64 << 10
 
 // run runs a program without a shell, in a process group of its own, and
@@ -62,9 +63,18 @@ func newFile(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// content is what was written to a file, up to a limit.
+// content is what was written to a file. If that is much, it is the last whole
+// lines.
 func content(f *os.File) string {
-	text, _ := io.ReadAll(io.NewSectionReader(f, 0, maxOutput))
+	info, err := f.Stat()
+	if err != nil {
+		return ""
+	}
+	begin := max(info.Size()-maxOutput, 0)
+	text, _ := io.ReadAll(io.NewSectionReader(f, begin, maxOutput))
+	if begin > 0 {
+		_, text, _ = bytes.Cut(text, []byte{'\n'})
+	}
 	return string(text)
 }
 
