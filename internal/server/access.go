@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"sync"
 	"syscall"
@@ -80,12 +79,11 @@ func peerGroups(fd uintptr) ([]uint32, error) {
 
 // may returns nil, or an error that says who may not do what, and what it takes.
 func (c client) may(r right, readers Group) error {
-	root := c.Uid == 0 || int(c.Uid) == os.Geteuid()
 	reader := readers != (Group{}) && slices.Contains(c.groups, readers.ID)
 	switch {
 	case c.err != nil:
 		return fmt.Errorf("%w: the kernel does not say who asks: %w", control.ErrForbidden, c.err)
-	case root, reader && r == reads:
+	case c.root(), reader && r == reads:
 		return nil
 	case reader:
 		return fmt.Errorf("%w: user %d may only look: the rest takes root", control.ErrForbidden, c.Uid)
@@ -98,9 +96,12 @@ func (c client) may(r right, readers Group) error {
 
 type clientKey struct{}
 
-// withClient is an [http.Server.ConnContext].
+// withClient is an [http.Server.ConnContext], for the connections of a crowd.
 func withClient(ctx context.Context, conn net.Conn) context.Context {
-	return context.WithValue(ctx, clientKey{}, clientOf(conn))
+	if v, ok := conn.(*visit); ok {
+		ctx = context.WithValue(ctx, clientKey{}, v.client)
+	}
+	return ctx
 }
 
 // guard lets those through who have the right.
@@ -111,14 +112,19 @@ func (s *Server) guard(r right, next http.Handler) http.Handler {
 			c.err = errors.New("no connection")
 		}
 		if err := c.may(r, s.Readers); err != nil {
-			if s.refused.due(c.Uid) {
-				s.Log.WithError(err).WithField("pid", c.Pid).Warn("request refused")
-			}
+			s.refuse(c, err)
 			writeError(w, req, err)
 			return
 		}
 		next.ServeHTTP(w, req)
 	})
+}
+
+// refuse logs a refusal.
+func (s *Server) refuse(c client, err error) {
+	if s.refused.due(c.Uid) {
+		s.Log.WithError(err).WithField("pid", c.Pid).Warn("request refused")
+	}
 }
 
 // quiet is how long nothing is logged of a user after something was.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -38,9 +39,36 @@ const asking = "LAZYBPF_TEST_ASK"
 // serving says to that process to serve the socket, too, for a group.
 const serving = "LAZYBPF_TEST_SERVE"
 
+// crowding says to that process to have as many connections as it may, and one more.
+const crowding = "LAZYBPF_TEST_CROWD"
+
+// crowdIn writes whether the daemon answers with so many connections, and with one less.
+func crowdIn(path string) {
+	var conns []net.Conn
+	for range maxConnections {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			panic(err)
+		}
+		conns = append(conns, conn)
+	}
+	client, ctx := control.NewClient(path), context.Background()
+	_, err := client.Status(ctx, control.Filter{})
+	fmt.Println("refused:", errors.Is(err, control.ErrStopped))
+	conns[0].Close()
+	for err != nil { // until the daemon has noticed
+		_, err = client.Status(ctx, control.Filter{})
+	}
+	fmt.Println("answered")
+}
+
 // ask does all that a client can on a socket, and writes what became of it:
 // "ok", or the error.
 func ask(path string) {
+	if os.Getenv(crowding) != "" {
+		crowdIn(path)
+		return
+	}
 	if text, ok := os.LookupEnv(serving); ok {
 		group, err := ParseGroup(text)
 		if err != nil {
@@ -224,6 +252,35 @@ func TestAccessOfOwnUser(t *testing.T) {
 	who.Groups = []uint32{readers}
 	if got := askAs(t, path, who, serving+"=61811"); got != allowed(7, "") {
 		t.Errorf("got\n%s", got)
+	}
+}
+
+// TestCrowd has a user who takes all the connections that there are for one user: others notice nothing of it.
+func TestCrowd(t *testing.T) {
+	var log bytes.Buffer
+	group := Group{Name: "lazybpf", ID: readers}
+	path := serveAt(t, filepath.Join(openDir(t), "wg0.sock"), group, counting(new([]string)), &log)
+	for range maxConnections { // half a request each, of root, whom nobody counts
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "GET /v1/status HTTP/1.1\r\nHost: lazy"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // who has left is not counted any more
+		got := askAs(t, path, syscall.Credential{Uid: reader, Gid: readers}, crowding+"=yes")
+		if want := "refused: true\nanswered\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	if got := askAs(t, path, syscall.Credential{}); got != allowed(7, "") {
+		t.Errorf("root: %s", got)
+	}
+	if n := strings.Count(log.String(), fmt.Sprintf("user %d has %d connections already", reader, maxConnections)); n != 1 {
+		t.Errorf("%d lines:\n%s", n, log.String())
 	}
 }
 

@@ -70,7 +70,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		defer close(ended)
 		shutdown(srv)
 	})
-	err := srv.Serve(l)
+	err := srv.Serve(&crowd{Listener: l, refuse: s.refuse, open: make(map[uint32]int)})
 	if stop() {
 		srv.Close()
 		return fmt.Errorf("control socket: %w", err)
