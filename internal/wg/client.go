@@ -38,12 +38,9 @@ func newClient(name string) (boundClient, error) {
 		return boundClient{}, err
 	}
 	link, err := links.LinkByName(name)
-	if missing := (netlink.LinkNotFoundError{}); errors.As(err, &missing) {
-		err = os.ErrNotExist
-	}
 	if err != nil {
 		links.Close()
-		return boundClient{}, err
+		return boundClient{}, notExist(err)
 	}
 	c, err := wgctrl.New()
 	if err != nil {
@@ -63,24 +60,46 @@ func newClient(name string) (boundClient, error) {
 }
 
 func (c boundClient) Device(name string) (*wgtypes.Device, error) {
-	if err := c.check(name); err != nil {
+	name, err := c.nameNow(name)
+	if err != nil {
 		return nil, err
 	}
 	return c.client.Device(name)
 }
 
 func (c boundClient) ConfigureDevice(name string, config wgtypes.Config) error {
-	if err := c.check(name); err != nil {
+	name, err := c.nameNow(name)
+	if err != nil {
 		return err
 	}
 	return c.client.ConfigureDevice(name, config)
 }
 
-// check returns os.ErrNotExist if the interface is gone, or has another name.
-func (c boundClient) check(name string) error {
+// nameNow is the name by which wgctrl finds the interface, which had another when
+// it was found. Error: os.ErrNotExist if the interface is gone.
+func (c boundClient) nameNow(before string) (string, error) {
 	link, err := c.links.LinkByIndex(c.index)
-	missing := netlink.LinkNotFoundError{}
-	if errors.As(err, &missing) || err == nil && link.Attrs().Name != name {
+	if err != nil {
+		return "", notExist(err)
+	}
+	name := link.Attrs().Name
+	if name == before || c.kind == wgtypes.LinuxKernel.String() {
+		return name, nil
+	}
+	// The socket of wireguard-go stays where it was, until it gives way to that of
+	// another interface of the name.
+	switch _, err := c.links.LinkByName(before); {
+	case err == nil:
+		return "", os.ErrNotExist
+	case !errors.Is(notExist(err), os.ErrNotExist):
+		return "", err
+	}
+	return before, nil
+}
+
+// notExist is what the os package says of an interface that is not there.
+func notExist(err error) error {
+	if missing := (netlink.LinkNotFoundError{}); errors.As(err, &missing) {
 		return os.ErrNotExist
 	}
 	return err

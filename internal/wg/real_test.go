@@ -248,11 +248,15 @@ func TestInterfaceMadeAnew(t *testing.T) {
 			t.Errorf("%s: errors %v, want ErrNoDevice twice", when, err)
 		}
 	}
-	rename(t, n.Here.Name, "renamed0")
-	expectGone("renamed")
-	rename(t, "renamed0", n.Here.Name)
-	if _, err := d.Peers(); err != nil {
-		t.Errorf("as it was: %v", err)
+	key := lazy.Key(n.There.PublicKey)
+	for _, name := range [][2]string{{n.Here.Name, "renamed0"}, {"renamed0", n.Here.Name}} {
+		rename(t, name[0], name[1])
+		if err := d.Configure(Change{Key: key, Keepalive: time.Minute}); err != nil {
+			t.Errorf("now %s: %v", name[1], err)
+		}
+		if peers, err := d.Peers(); err != nil || len(peers) != 1 || peers[0].Keepalive != time.Minute {
+			t.Errorf("now %s: %v, %v", name[1], peers, err)
+		}
 	}
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
