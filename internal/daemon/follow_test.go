@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"errors"
 	"maps"
 	"net/netip"
 	"os"
@@ -268,6 +269,33 @@ func TestReadingCutShort(t *testing.T) {
 	}
 	reread(t, d)
 	expectJournal(t, d, map[lazy.Key]time.Duration{far: every})
+}
+
+// TestReloadWithoutExcluded has a peer removed that the exclude list names by its address: a reload is about other things.
+func TestReloadWithoutExcluded(t *testing.T) {
+	t.Parallel()
+	n := labtest.Network(t, lab.Options{})
+	add(t, n, far, "10.98.0.0/24")
+	options := optionsFor(t, n)
+	options.Exclude = []string{"10.98.0.7"}
+	read := options
+	options.Read = func() (Options, error) { return read, nil }
+	d := manage(t, options)
+	set(t, n, far, wgtypes.PeerConfig{Remove: true})
+	reread(t, d)
+	read.InactivityThreshold = time.Hour
+	if err := d.Reload(); err != nil {
+		t.Error(err)
+	}
+	add(t, n, far, "10.98.0.0/24")
+	reread(t, d)
+	if !statusOf(t, d, far).Permanent {
+		t.Error("it is back, and not excluded any more")
+	}
+	read.Exclude = append(read.Exclude, "10.99.0.1")
+	if err := d.Reload(); !errors.Is(err, control.ErrNoPeer) {
+		t.Errorf("a new name that means nobody: %v", err)
+	}
 }
 
 // TestExcludedPeerToCome has a public key on the exclude list that is added to the interface later.

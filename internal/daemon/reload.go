@@ -63,7 +63,7 @@ func (d *Daemon) apply(p *policy) error {
 // apply brings detector, manager and connector from the policy of now to
 // another.
 func (s *session) apply(p *policy) error {
-	names, err := p.excludedNames(s.known, nil)
+	names, err := p.excludedNames(s.known, s.d.named)
 	if err != nil {
 		return err
 	}
