@@ -281,8 +281,12 @@ func TestReloadWithoutExcluded(t *testing.T) {
 	read := options
 	options.Read = func() (Options, error) { return read, nil }
 	d := manage(t, options)
+	expectState(t, d, far, control.StateConnected)
 	set(t, n, far, wgtypes.PeerConfig{Remove: true})
 	reread(t, d)
+	if statusOf(t, d, far) != nil {
+		t.Fatal("it is still there")
+	}
 	read.InactivityThreshold = time.Hour
 	if err := d.Reload(); err != nil {
 		t.Error(err)
