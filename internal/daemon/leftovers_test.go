@@ -3,8 +3,10 @@
 package daemon
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +15,8 @@ import (
 	"github.com/lazybpf/lazybpf/internal/config"
 	"github.com/lazybpf/lazybpf/internal/lab"
 	"github.com/lazybpf/lazybpf/internal/lab/labtest"
+	"github.com/lazybpf/lazybpf/internal/server"
+	"github.com/lazybpf/lazybpf/internal/wg"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
@@ -101,6 +105,33 @@ func TestKeepaliveOfPolicyAfterCrash(t *testing.T) {
 			expectKeepalive(t, n, there(n), 0)
 			expectKeepalive(t, n, far, every)
 		})
+	}
+}
+
+// TestRestoreKeepsDaemonsOut has a daemon begin while restore is at work: it would make a journal, and restore remove it.
+func TestRestoreKeepsDaemonsOut(t *testing.T) {
+	t.Parallel()
+	n := labtest.Network(t, lab.Options{Userspace: true})
+	options := optionsFor(t, n)
+	leaveJournal(t, options.Control, n.Here.Name, map[lazy.Key]wg.Keepalive{there(n): {Original: every, Open: every}})
+	var asked sync.Once
+	intercept(t, n, func() bool {
+		asked.Do(func() {
+			l, err := server.Listen(options.Control, server.Group{})
+			if !errors.Is(err, server.ErrRunning) {
+				t.Errorf("while restore is at work: error %v, want ErrRunning", err)
+			}
+			if err == nil {
+				l.Close()
+			}
+		})
+		return true
+	})
+	if restored, err := Restore(n.Here.Name, options.Control, ""); err != nil || restored != 1 {
+		t.Errorf("%d restored, %v", restored, err)
+	}
+	if left := files(t, options); len(left) > 0 {
+		t.Errorf("files %v are left", left)
 	}
 }
 

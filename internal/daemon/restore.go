@@ -19,21 +19,28 @@ func Restore(iface, controlPath, bpffs string) (int, error) {
 	if err := detect.RemoveLeftovers(iface, PinDir(bpffs, iface)); err != nil {
 		return 0, explain(iface, err)
 	}
-	// A socket that nobody listens on gives way, and goes with the listener.
+	// A socket that nobody listens on gives way. The new one keeps daemons out
+	// until it goes.
 	listener, err := server.Listen(controlPath, server.Group{})
 	if err != nil {
 		return 0, explain(iface, err)
 	}
-	if err := listener.Close(); err != nil {
-		return 0, fmt.Errorf("remove control socket: %w", err)
+	restored, err := restore(iface, controlPath)
+	if closing := listener.Close(); closing != nil {
+		err = errors.Join(err, fmt.Errorf("remove control socket: %w", closing))
 	}
+	return restored, explain(iface, err)
+}
+
+// restore gives back what the files of a dead daemon say, and removes them.
+func restore(iface, controlPath string) (int, error) {
 	journal, evicted := JournalOf(controlPath), wg.NewEvictedFile(EvictedOf(controlPath))
 	device, err := wg.Open(iface)
 	if errors.Is(err, wg.ErrNoDevice) {
 		return 0, errors.Join(journal.Remove(), evicted.Remove()) // its peers went with it
 	}
 	if err != nil {
-		return 0, explain(iface, err)
+		return 0, err
 	}
 	err = evicted.Load(device)
 	var back int
