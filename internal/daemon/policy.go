@@ -85,12 +85,13 @@ func (p *policy) excludedNames(known roster, before map[string]lazy.Key) (map[st
 type finder struct {
 	*endpoint.Finder
 	policy func() *policy
-	known  func() map[lazy.Key]wg.Peer
+	known  func() roster
 }
 
 func (f finder) source(peer lazy.Key) endpoint.Source {
 	source := f.policy().source(peer)
-	source.Known = f.known()[peer].Endpoint
+	known, _ := f.known().get(peer)
+	source.Known = known.Endpoint
 	return source
 }
 
