@@ -80,8 +80,8 @@ test-deb: ## installs the package in a VM with systemd, lives with it, and purge
 vm-shell: ## a shell in one of these VMs
 	hack/vm/run shell $(or $(KERNEL),newest)
 
-screenshots: build ## docs/images, of the real programs (as root)
-	go run ./hack/screenshots bin/lazybpf docs/images
+screenshots: build ## docs/images, of the real programs; PICTURES=dashboard makes that one (as root, with Prometheus)
+	go run ./hack/screenshots bin/lazybpf docs/images $(PICTURES)
 
 generate: ## compiles bpf/ and writes pkg/detect/bpf_*
 	BPF2GO_CC=$(CLANG) BPF2GO_STRIP=$(STRIP) go generate ./...

@@ -32,7 +32,9 @@ type hub struct {
 	ctx      context.Context // ends with the hub
 	cancel   context.CancelFunc
 	networks []*lab.Network
-	talking  sync.WaitGroup
+	// Keys of strangers, and of one more that is no peer yet.
+	strangers []wgtypes.Key
+	talking   sync.WaitGroup
 }
 
 func newHub() (*hub, error) {
@@ -76,9 +78,9 @@ func (h *hub) join(n *lab.Network) error {
 	return errors.Join(
 		n.There.Configure(wgtypes.Config{Peers: []wgtypes.PeerConfig{
 			peerConfig(here, netip.AddrPortFrom(n.Here.UnderlayIPv4, here.Endpoint.Port()))}}),
-		n.There.Do(func() error { return route(here.IPv4, n.There.Name) }),
+		n.There.Do(func() error { return route(network(here.IPv4, 32), n.There.Name) }),
 		here.Configure(wgtypes.Config{Peers: []wgtypes.PeerConfig{spoke}}),
-		route(n.There.IPv4, here.Name),
+		route(network(n.There.IPv4, 32), here.Name),
 	)
 }
 
@@ -86,36 +88,35 @@ func peerConfig(host *lab.Host, endpoint netip.AddrPort) wgtypes.PeerConfig {
 	return wgtypes.PeerConfig{
 		PublicKey:  host.PublicKey,
 		Endpoint:   net.UDPAddrFromAddrPort(endpoint),
-		AllowedIPs: []net.IPNet{single(host.IPv4), single(host.IPv6)},
+		AllowedIPs: []net.IPNet{network(host.IPv4, 32), network(host.IPv6, 128)},
 	}
 }
 
-func single(addr netip.Addr) net.IPNet {
-	return net.IPNet{IP: addr.AsSlice(), Mask: net.CIDRMask(addr.BitLen(), addr.BitLen())}
+// network is the one of this size that an address is in.
+func network(addr netip.Addr, bits int) net.IPNet {
+	mask := net.CIDRMask(bits, addr.BitLen())
+	return net.IPNet{IP: net.IP(addr.AsSlice()).Mask(mask), Mask: mask}
 }
 
-func route(to netip.Addr, iface string) error {
+func route(to net.IPNet, iface string) error {
 	link, err := netlink.LinkByName(iface)
 	if err != nil {
 		return err
 	}
-	prefix := single(to)
-	return netlink.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: &prefix, Scope: netlink.SCOPE_LINK})
+	return netlink.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: &to, Scope: netlink.SCOPE_LINK})
 }
 
 func (h *hub) addStrangers() error {
 	var peers []wgtypes.PeerConfig
-	for i := range strangers {
+	for i := range strangers + 1 {
 		key, err := wgtypes.GeneratePrivateKey()
 		if err != nil {
 			return err
 		}
-		peers = append(peers, wgtypes.PeerConfig{
-			PublicKey:  key.PublicKey(),
-			AllowedIPs: []net.IPNet{{IP: net.IPv4(10, 20, byte(i), 0), Mask: net.CIDRMask(24, 32)}},
-		})
+		h.strangers = append(h.strangers, key.PublicKey())
+		peers = append(peers, wgtypes.PeerConfig{PublicKey: key.PublicKey(), AllowedIPs: []net.IPNet{network(stranger(i), 24)}})
 	}
-	return h.here().Configure(wgtypes.Config{Peers: peers})
+	return h.here().Configure(wgtypes.Config{Peers: peers[:strangers]})
 }
 
 // talk lets peers talk for a while, each in its own way.
@@ -123,7 +124,7 @@ func (h *hub) talk(total time.Duration) {
 	ctx, cancel := context.WithTimeout(h.ctx, total)
 	defer cancel()
 	there := func(i int) *lab.Host { return h.networks[i].There }
-	h.talking.Go(func() { h.stream(ctx, there(0)) })
+	h.talking.Go(func() { h.stream(ctx, there(0), 10) })
 	h.talking.Go(func() { ping(ctx, h.here(), there(1).IPv4, 700*time.Millisecond) })
 	h.talking.Go(func() { // falls asleep
 		soon, cancel := context.WithTimeout(ctx, total/4)
@@ -139,16 +140,18 @@ func (h *hub) talk(total time.Duration) {
 }
 
 func ping(ctx context.Context, from *lab.Host, to netip.Addr, every time.Duration) {
-	for {
-		_, _ = from.Ping(ctx, to)
-		if !pause(ctx, every) {
-			return
-		}
+	repeat(ctx, every, func() { _, _ = from.Ping(ctx, to) })
+}
+
+// repeat does it at once, and then every so often.
+func repeat(ctx context.Context, every time.Duration, do func()) {
+	for more := true; more; more = pause(ctx, every) {
+		do()
 	}
 }
 
-// stream sends more and less, in waves, and gets all of it back.
-func (h *hub) stream(ctx context.Context, to *lab.Host) {
+// stream sends more and less, in waves, and gets all of it back: so many packets every 20 ms on average.
+func (h *hub) stream(ctx context.Context, to *lab.Host, mean float64) {
 	echo, err := to.ServeEcho()
 	if err != nil {
 		return
@@ -160,7 +163,7 @@ func (h *hub) stream(ctx context.Context, to *lab.Host) {
 	}
 	defer conn.Close()
 	for i := 0; pause(ctx, 20*time.Millisecond); i++ {
-		packets := 10 + 9*math.Sin(float64(i)/50)
+		packets := mean * (1 + 0.9*math.Sin(float64(i)/50))
 		for range int(packets) {
 			_, _ = conn.Write(make([]byte, 1200))
 		}

@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command screenshots makes the pictures in docs/images: what `lazybpf status`, `top` and `demo` really show, of real
-// WireGuard with real traffic. It takes root and a minute, and runs in a network of its own, of which nothing is left.
+// Command screenshots makes the pictures in docs/images: what `lazybpf status`, `top` and `demo` really show, and what is
+// on the Grafana dashboard, of real WireGuard with real traffic. It takes root, Prometheus and six minutes, and runs in
+// networks of its own, of which nothing is left. Those that are named are made, or all.
 //
-//	go run ./hack/screenshots bin/lazybpf docs/images
+//	go run ./hack/screenshots bin/lazybpf docs/images [demo] [live] [dashboard]
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,19 +24,29 @@ import (
 	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
+var pictures = map[string]func(lazybpf, dir string) error{"demo": demo, "live": live, "dashboard": dashboardPicture}
+
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: screenshots LAZYBPF DIR")
+	if len(os.Args) < 3 {
+		fmt.Fprintln(os.Stderr, "usage: screenshots LAZYBPF DIR [PICTURE...]")
 		os.Exit(2)
 	}
-	lazybpf, dir := os.Args[1], os.Args[2]
-	code, err := lab.Reexec(func() int {
-		err := errors.Join(demo(lazybpf, dir), live(lazybpf, dir))
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
+	lazybpf, dir, names := os.Args[1], os.Args[2], os.Args[3:]
+	if len(names) == 0 {
+		names = slices.Sorted(maps.Keys(pictures))
+	}
+	code, err := lab.Reexec(func() (code int) {
+		for _, name := range names {
+			err := errors.New("there is no such picture")
+			if makes := pictures[name]; makes != nil {
+				err = makes(lazybpf, dir)
+			}
+			if err != nil {
+				fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+				code = 1
+			}
 		}
-		return 0
+		return code
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -88,25 +102,11 @@ func live(lazybpf, dir string) error {
 		return err
 	}
 	defer h.close()
-	daemon := exec.Command(lazybpf, "run", h.iface(), "--inactivity-threshold", "15s", "--log-level", "error")
-	daemon.Stderr = os.Stderr
-	if err := daemon.Start(); err != nil {
+	stop, err := h.manage(lazybpf, "--inactivity-threshold", "15s")
+	if err != nil {
 		return err
 	}
-	defer func() {
-		_ = daemon.Process.Signal(os.Interrupt)
-		_ = daemon.Wait()
-	}()
-	client := control.NewClient(control.Path(h.iface()))
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		_, err := client.Status(h.ctx, control.Filter{})
-		if err == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			return err
-		}
-	}
+	defer stop()
 	top, err := start(height, lazybpf, "top", h.iface())
 	if err != nil {
 		return err
@@ -131,4 +131,36 @@ func live(lazybpf, dir string) error {
 		return err
 	}
 	return save(status, filepath.Join(dir, "status.svg"), true, height)
+}
+
+// manage runs a daemon on the hub until stop.
+func (h *hub) manage(lazybpf string, options ...string) (stop func(), err error) {
+	daemon := exec.Command(lazybpf, append([]string{"run", h.iface(), "--log-level", "error"}, options...)...)
+	daemon.Stderr = os.Stderr
+	if err := daemon.Start(); err != nil {
+		return nil, err
+	}
+	stop = func() {
+		_ = daemon.Process.Signal(os.Interrupt)
+		_ = daemon.Wait()
+	}
+	client := control.NewClient(control.Path(h.iface()))
+	err = await(h.ctx, func() error {
+		_, err := client.Status(h.ctx, control.Filter{})
+		return err
+	})
+	if err != nil {
+		stop()
+	}
+	return stop, err
+}
+
+// await does it again and again until it goes well.
+func await(ctx context.Context, try func() error) error {
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		err := try()
+		if err == nil || time.Now().After(deadline) || !pause(ctx, 50*time.Millisecond) {
+			return err
+		}
+	}
 }
