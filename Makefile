@@ -75,7 +75,7 @@ test-vm: ## all tests in VMs with kernel WireGuard; KERNEL=5.10, 6.1, 6.12 or ne
 
 test-deb: ## installs the package in a VM with systemd, lives with it, and purges it
 	$(MAKE) deb DEB_ARCHS=amd64
-	SCRIPT=packaging/test hack/vm/run system $(or $(KERNEL),6.1)
+	BOOT=packaging/boot PACKAGES='systemd iproute2 wireguard-tools' hack/vm/run boot $(or $(KERNEL),6.1)
 
 vm-shell: ## a shell in one of these VMs
 	hack/vm/run shell $(or $(KERNEL),newest)
