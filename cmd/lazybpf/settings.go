@@ -149,7 +149,7 @@ func newLogger(out io.Writer, level, format string) (*logrus.Logger, error) {
 	if format == "json" {
 		log.SetFormatter(jsonFormatter{&logrus.JSONFormatter{TimestampFormat: time.RFC3339Nano}})
 	} else {
-		log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true})
+		log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, DisableColors: !view.UseColour(out)})
 	}
 	return log, nil
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lazybpf/lazybpf/internal/lab"
+	"github.com/lazybpf/lazybpf/internal/lab/labtest"
 	"github.com/lazybpf/lazybpf/internal/view"
 	"github.com/lazybpf/lazybpf/internal/vt"
 	"github.com/lazybpf/lazybpf/pkg/control"
@@ -165,5 +167,21 @@ func TestHelpOnTerminal(t *testing.T) {
 		if longest > width || longest < width*3/4 {
 			t.Errorf("%d characters on a terminal of %d:\n%s", longest, width, prose)
 		}
+	}
+}
+
+// TestRunOnTerminal logs in colour, unless somebody wants none.
+func TestRunOnTerminal(t *testing.T) {
+	n := labtest.Network(t, lab.Options{})
+	for environment, colour := range map[string]bool{"NO_COLOR=": true, "NO_COLOR=1": false, "TERM=dumb": false} {
+		p := onTerminal(t, 80, 24, "run "+n.Here.Name, environment)
+		sees(t, p, "started")
+		types(t, p, "\x03")
+		ends(t, p, 0)
+		p.Look(func(_ *vt.Screen, raw string) {
+			if strings.Contains(raw, "\x1b") != colour || !strings.Contains(raw, "stopped") {
+				t.Errorf("%s: %q", environment, raw)
+			}
+		})
 	}
 }
