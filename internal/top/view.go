@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	tea "charm.land/bubbletea/v2"
 
@@ -108,7 +107,7 @@ func (m *model) table() []string {
 		style, text := view.Colour(r.Peer), table.Row(r)
 		if r.PublicKey == m.selected {
 			style = reverse
-			text += strings.Repeat(" ", max(0, m.width-utf8.RuneCountInString(text)))
+			text += strings.Repeat(" ", max(0, m.width-view.Width(text)))
 		}
 		lines = append(lines, m.paint(style, text))
 	}
@@ -126,7 +125,7 @@ func (m *model) foot() []string {
 	if len(m.shown) > 0 {
 		right = fmt.Sprintf(" %s of %s ──", view.Count(m.cursor()+1), view.Count(len(m.shown)))
 	}
-	line := left + strings.Repeat("─", max(0, m.width-utf8.RuneCountInString(left+right))) + right
+	line := left + strings.Repeat("─", max(0, m.width-view.Width(left+right))) + right
 	lines := []string{m.paint(view.Dim, line), "", ""}
 	if r := m.peers[m.selected]; r != nil {
 		lines[1] = m.paint("", strings.Join(slices.DeleteFunc([]string{r.Name, r.PublicKey, r.Endpoint, strings.Join(r.AllowedIPs, ", ")},

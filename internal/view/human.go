@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // Size writes a number of bytes with at most five characters; K is 1024.
@@ -108,29 +107,17 @@ func more(n int) string {
 
 // Wrap breaks text at blanks into lines of at most width characters, where words are not longer. A width of 0 is none.
 func Wrap(text string, width int) []string {
-	if width <= 0 || utf8.RuneCountInString(text) <= width {
+	if width <= 0 || Width(text) <= width {
 		return []string{text}
 	}
 	var lines []string
 	for word := range strings.FieldsSeq(text) {
 		last := len(lines) - 1
-		if last >= 0 && utf8.RuneCountInString(lines[last]+word) < width {
+		if last >= 0 && Width(lines[last]+word) < width {
 			lines[last] += " " + word
 		} else {
 			lines = append(lines, Cut(word, width))
 		}
 	}
 	return lines
-}
-
-// Cut shortens text to width characters, the last of which then is an ellipsis. A width of 0 is none.
-func Cut(text string, width int) string {
-	if width <= 0 || len(text) <= width {
-		return text
-	}
-	runes := []rune(text)
-	if len(runes) <= width {
-		return text
-	}
-	return string(runes[:width-1]) + "…"
 }

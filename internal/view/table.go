@@ -3,10 +3,8 @@
 package view
 
 import (
-	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
 // gap is what stands between two columns.
@@ -44,7 +42,7 @@ func Fit[T any](columns []Column[T], rows []T, limit int) Table[T] {
 	for i, c := range columns {
 		whole[i] = max(len(c.Title), c.Wide)
 		for _, row := range rows {
-			whole[i] = max(whole[i], utf8.RuneCountInString(c.Cell(row, 0)))
+			whole[i] = max(whole[i], Width(c.Cell(row, 0)))
 		}
 	}
 	if limit == 0 {
@@ -109,15 +107,11 @@ func (t Table[T]) Row(row T) string {
 func (t Table[T]) line(cell func(c Column[T], width int) string) string {
 	padded := make([]string, len(t.columns))
 	for i, c := range t.columns {
-		width := -t.widths[i]
-		if c.Right {
-			width = t.widths[i]
-		}
 		room := t.widths[i]
 		if t.limit == 0 {
 			room = 0
 		}
-		padded[i] = fmt.Sprintf("%*s", width, cell(c, room))
+		padded[i] = pad(cell(c, room), t.widths[i], c.Right)
 	}
 	return Cut(strings.TrimRight(strings.Join(padded, gap), " "), t.limit)
 }
