@@ -105,7 +105,7 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case eventsMsg:
 		m.happened(msg)
 	case doneMsg:
-		m.answer = report(msg)
+		m.answer = m.report(msg)
 	case tea.KeyPressMsg:
 		m.answer = answer{}
 		cmd = m.press(msg)
@@ -194,11 +194,7 @@ func (m *model) happened(events eventsMsg) {
 }
 
 func (m *model) describe(e control.Event) string {
-	name := view.ShortKey(e.PublicKey)
-	if r, ok := m.peers[e.PublicKey]; ok {
-		name = view.Label(r.Peer)
-	}
-	text := fmt.Sprintf("%s  %s  %s -> %s", e.Time.Local().Format("15:04:05"), name, cmp.Or(e.From, "new"), cmp.Or(e.To, "gone"))
+	text := fmt.Sprintf("%s  %s  %s -> %s", e.Time.Local().Format("15:04:05"), m.label(e.PublicKey), cmp.Or(e.From, "new"), cmp.Or(e.To, "gone"))
 	if e.Reason != "" && e.To != control.StateIdle {
 		text += "  " + e.Reason
 	}
@@ -208,9 +204,17 @@ func (m *model) describe(e control.Event) string {
 	return text
 }
 
-func report(done doneMsg) answer {
+// label is what a peer is called, which may be gone by now.
+func (m *model) label(key string) string {
+	if r, ok := m.peers[key]; ok {
+		return view.Label(r.Peer)
+	}
+	return view.ShortKey(key)
+}
+
+func (m *model) report(done doneMsg) answer {
 	r := done.result
-	text := fmt.Sprintf("%s %s: ", done.verb, view.ShortKey(r.PublicKey))
+	text := fmt.Sprintf("%s %s: ", done.verb, m.label(r.PublicKey))
 	switch {
 	case done.err != nil:
 		return answer{done.verb + ": " + done.err.Error(), true}
