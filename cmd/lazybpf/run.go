@@ -47,6 +47,7 @@ Endpoints that /etc/wireguard/IFACE.conf gives by the name of a host are looked 
 		ValidArgsFunction: completeInterface,
 	}
 	cmd.Flags().AddFlagSet(newSettings().flags)
+	_ = cmd.RegisterFlagCompletionFunc("exclude", completePeer) // the flag is there
 	check := cmd.Flags().Bool("check-config", false, "only say whether the settings are good, and fit the peers of the interface if it is there")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		read := func() (daemon.Options, error) {
