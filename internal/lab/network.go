@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -79,10 +80,13 @@ func (n *Network) Close() error {
 	return errors.Join(errs...)
 }
 
+// betweenSessions is how long it takes until a host takes another handshake of the same peer: see ForgetSessions.
+const betweenSessions = 50 * time.Millisecond
+
 // ForgetSessions removes either host from the other and adds it again with the preshared key, endpoint, allowed IPs and
 // keepalive it had, in one call for each side: the next packet needs a handshake. A keepalive asks for it at once.
 //
-// Leave 50 ms between two sessions. WireGuard takes no second handshake initiation from a peer within 20 ms, and none that is
+// Leave 50 ms between two sessions, as Up does. WireGuard takes no second handshake initiation from a peer within 20 ms, and none that is
 // not newer than the last by a timestamp that it rounds to about 17 ms; whoever is refused tries again after 5 s. A peer that
 // was just added has no such past, but a packet that is sent while ForgetSessions is between the two hosts gives it one.
 func (n *Network) ForgetSessions() error {
@@ -209,6 +213,11 @@ func (n *Network) Down() error {
 // does. It has these peers, without routes; or else There as it was at first. Before it can be configured (wireguard-go) or has
 // been (of the kernel) Up calls early, if there is one.
 func (n *Network) Up(early func(), peers ...wgtypes.PeerConfig) error {
+	last, err := n.There.LastHandshake(n.Here.PublicKey)
+	if err != nil {
+		return err
+	}
+	time.Sleep(time.Until(last.Add(betweenSessions)))
 	if err := n.addWireGuard(n.Here, n.kind == WireGuardGo, early); err != nil {
 		return err
 	}
