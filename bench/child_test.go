@@ -125,7 +125,7 @@ func manage(o order) error {
 		defer device.Close()
 		connector := wg.NewConnector(device, nil)
 		for peer := range o.Dormant {
-			connector.Adopt(wg.Peer{Key: keyOf(peer)}, o.Keepalive)
+			connector.Adopt(wg.Peer{Key: keyOf(peer)}, o.Keepalive, true)
 		}
 		options.Connector = connector
 	}

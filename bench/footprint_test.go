@@ -68,7 +68,7 @@ func BenchmarkFootprint(b *testing.B) {
 				b.Fatal(err)
 			}
 			return dormancy{func(peer int) error {
-				c.Adopt(wg.Peer{Key: keyOf(peer)}, 0)
+				c.Adopt(wg.Peer{Key: keyOf(peer)}, 0, false)
 				_, err := m.AddPeer(peerOf(peer))
 				return err
 			}, func() {

@@ -40,7 +40,8 @@ func (s *session) read(ctx context.Context) error {
 // which was not before since. The keepalives of peers that are new here are
 // those of left, where a daemon that died has changed them.
 func (s *session) follow(ctx context.Context, since time.Time, peers []wg.Peer, left wg.Record) error {
-	reading, err := s.connector.Observe(since, peers)
+	known := func(key lazy.Key) bool { _, found := s.known.find(key); return found }
+	reading, err := s.connector.Observe(since, peers, known)
 	now := newRoster(reading.Peers)
 	added, changed, missing := now.since(s.known)
 	removed, stay, again := s.removed(since, missing)
@@ -124,13 +125,14 @@ func (s *session) removed(since time.Time, missing []wg.Peer) (removed []lazy.Ke
 // addPeers makes peers managed: those with a session connected, others idle.
 // It returns those that it could not add, which are to be tried again.
 func (s *session) addPeers(ctx context.Context, peers []wg.Peer, left wg.Record) (failed map[lazy.Key]bool, err error) {
-	policy := s.d.policy.Load()
+	begin, policy := time.Now(), s.d.policy.Load()
+	connected := func(p wg.Peer) bool { return begin.Sub(p.LastHandshake) < sessionLifetime }
 	var dormant, awake []lazy.Key
 	var errs []error
 	failed = make(map[lazy.Key]bool)
 	for _, p := range peers {
-		s.connector.Adopt(p, left.Original(s.device, p))
-		errs = append(errs, s.connector.SetKeepalive(p.Key, policy.peers[p.Key].Keepalive))
+		s.connector.Adopt(p, left.Original(s.device, p), connected(p))
+		s.connector.SetKeepalive(p.Key, policy.peers[p.Key].Keepalive)
 		if connected(p) {
 			awake = append(awake, p.Key)
 		} else {
@@ -188,12 +190,8 @@ func (s *session) changePeers(now roster, peers []wg.Peer) error {
 func (s *session) removePeers(keys []lazy.Key) error {
 	var errs []error
 	for _, key := range keys {
-		s.connector.Forget(key)
 		errs = append(errs, s.d.removePeer(s.manager, key))
+		s.connector.Forget(key) // of which nobody asks anything any more
 	}
 	return errors.Join(errs...)
-}
-
-func connected(p wg.Peer) bool {
-	return time.Since(p.LastHandshake) < sessionLifetime
 }

@@ -83,9 +83,7 @@ func (s *session) apply(p *policy) error {
 		}
 		keepalive := p.peers[peer.Key].Keepalive
 		if !reflect.DeepEqual(keepalive, before.peers[peer.Key].Keepalive) {
-			if err := s.connector.SetKeepalive(peer.Key, keepalive); err != nil {
-				return err
-			}
+			s.connector.SetKeepalive(peer.Key, keepalive)
 			unsettled = append(unsettled, peer.Key)
 		}
 	}

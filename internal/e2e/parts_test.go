@@ -74,7 +74,7 @@ func (p *parts) start(iface string, c choice) (err error) {
 		return err
 	}
 	for _, peer := range peers {
-		p.connector.Adopt(peer, peer.Keepalive)
+		p.connector.Adopt(peer, peer.Keepalive, true)
 		err := p.connector.Close(context.Background(), peer.Key)
 		if err != nil {
 			return err

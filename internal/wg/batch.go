@@ -45,7 +45,7 @@ func (c *Connector) setWaiting() {
 func (c *Connector) CloseAll(peers []lazy.Key) error {
 	chosen := make(map[lazy.Key]*managed, len(peers))
 	for _, key := range peers {
-		if m, err := c.peer(key); err == nil {
+		if m := c.peer(key); m != nil {
 			chosen[key] = m
 		}
 	}

@@ -36,7 +36,9 @@ type Finder interface {
 // goroutine.
 //
 // A peer's keepalive is that of the device when the peer is adopted, and what
-// others set it to later.
+// others set it to later. Most peers sleep and have none: of those there is
+// nothing to remember, and the connector takes whom it was not told of for one of
+// them.
 type Connector struct {
 	device *Device
 	finder Finder       // nil: endpoints stay as WireGuard has them
@@ -55,7 +57,8 @@ type Connector struct {
 	over     bool // all was given back
 }
 
-// managed is what the connector knows of a peer.
+// managed is what the connector knows of a peer that is open, has a keepalive, or
+// was so once.
 type managed struct {
 	// Held while the device is changed, so that what the device has in the
 	// end is what was asked for last. It delays only others who change the
@@ -98,12 +101,16 @@ func (c *Connector) EvictTo(file *EvictedFile) {
 	file.of = c.device.ID()
 }
 
-// Adopt makes the connector know an open peer as the device has it, and the
-// keepalive that it has without lazybpf.
-func (c *Connector) Adopt(peer Peer, original time.Duration) {
+// Adopt makes the connector know a peer as the device has it, the keepalive that
+// it has without lazybpf, and whether it is open. A keepalive that should be off
+// stays until CloseAll or Settle.
+func (c *Connector) Adopt(peer Peer, original time.Duration, open bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.peers[peer.Key] = &managed{original: original, open: original, now: peer.Keepalive}
+	delete(c.peers, peer.Key)
+	if open || original != 0 || peer.Keepalive != 0 {
+		c.peers[peer.Key] = &managed{original: original, open: original, closed: !open, now: peer.Keepalive}
+	}
 }
 
 // Forget makes the connector know a peer no longer, which it leaves as it is.
@@ -114,21 +121,28 @@ func (c *Connector) Forget(peer lazy.Key) {
 }
 
 // Release gives a peer the keepalive back that it has without lazybpf, and
-// forgets it. Errors: ErrUnknownPeer, ErrNoDevice, ErrPermission.
+// forgets it. Errors: ErrNoDevice, ErrPermission.
 func (c *Connector) Release(peer lazy.Key) error {
 	err := c.change(peer, func(m *managed) { m.closed, m.open = false, m.original })
 	c.Forget(peer)
 	return err
 }
 
-func (c *Connector) peer(key lazy.Key) (*managed, error) {
+// peer returns what there is to know of a peer, or nil.
+func (c *Connector) peer(key lazy.Key) *managed {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	m := c.peers[key]
-	if m == nil {
-		return nil, fmt.Errorf("%w: %s", ErrUnknownPeer, key)
+	return c.peers[key]
+}
+
+// stir returns what there is to know of a peer, which there is from now on.
+func (c *Connector) stir(key lazy.Key) *managed {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.peers[key] == nil {
+		c.peers[key] = &managed{closed: true}
 	}
-	return m, nil
+	return c.peers[key]
 }
 
 // all returns the peers in a list of its own.
@@ -157,8 +171,7 @@ func (c *Connector) finds(peer lazy.Key, wake lazy.Wake) bool {
 // is. One whose machine may have been started loses its old session. An evicted
 // peer is put back whole, where it was or was found. Where nothing but the
 // keepalive is to be set, and a packet shakes hands already, that is done
-// keepaliveDelay later. Errors: ErrUnknownPeer, ErrNoDevice, ErrPermission, those
-// of the finder.
+// keepaliveDelay later. Errors: ErrNoDevice, ErrPermission, those of the finder.
 func (c *Connector) Open(ctx context.Context, peer lazy.Key, wake lazy.Wake) error {
 	var found []netip.AddrPort
 	if c.finds(peer, wake) {
@@ -182,21 +195,22 @@ func (c *Connector) Open(ctx context.Context, peer lazy.Key, wake lazy.Wake) err
 			m.untried = append(slices.Clone(found[1:]), found[0])
 		}
 	}
+	m := c.stir(peer)
 	switch byPacket := wake.Reason == lazy.ReasonEgress || wake.Reason == lazy.ReasonIngress; {
 	case len(found) > 0:
-		return c.changeTo(peer, found[0], c.set, opened)
+		return c.changeTo(m, peer, found[0], c.set, opened)
 	case byPacket:
-		return c.changeTo(peer, netip.AddrPort{}, c.setLater, opened)
+		return c.changeTo(m, peer, netip.AddrPort{}, c.setLater, opened)
 	}
-	return c.change(peer, opened)
+	return c.changeTo(m, peer, netip.AddrPort{}, c.set, opened)
 }
 
 // TryNext sets the next of the endpoints that were found for a peer which does
-// not answer at the last one. Errors: ErrUnknownPeer, ErrNoDevice, ErrPermission.
+// not answer at the last one. Errors: ErrNoDevice, ErrPermission.
 func (c *Connector) TryNext(peer lazy.Key) error {
-	m, err := c.peer(peer)
-	if err != nil {
-		return err
+	m := c.peer(peer)
+	if m == nil {
+		return nil
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -209,12 +223,11 @@ func (c *Connector) TryNext(peer lazy.Key) error {
 }
 
 // Move sets where an open peer was found that does not answer where the device
-// has it, and says whether that is elsewhere. Errors: ErrUnknownPeer, ErrNoDevice,
-// ErrPermission.
+// has it, and says whether that is elsewhere. Errors: ErrNoDevice, ErrPermission.
 func (c *Connector) Move(peer lazy.Key, from netip.AddrPort, found []netip.AddrPort) (bool, error) {
-	m, err := c.peer(peer)
-	if err != nil {
-		return false, err
+	m := c.peer(peer)
+	if m == nil {
+		return false, nil
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -232,47 +245,46 @@ func (c *Connector) Move(peer lazy.Key, from netip.AddrPort, found []netip.AddrP
 
 // SetKeepalive changes the keepalive that the peer has while it is open; nil is
 // that of the device without lazybpf. The device has it after Settle: the journal
-// comes first. Error: ErrUnknownPeer.
-func (c *Connector) SetKeepalive(peer lazy.Key, keepalive *time.Duration) error {
-	m, err := c.peer(peer)
-	if err != nil {
-		return err
+// comes first.
+func (c *Connector) SetKeepalive(peer lazy.Key, keepalive *time.Duration) {
+	if keepalive == nil && c.peer(peer) == nil {
+		return
 	}
+	m := c.stir(peer)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.open = m.original
 	if keepalive != nil {
 		m.open = *keepalive
 	}
-	return nil
 }
 
-// Close turns the peer's keepalive off. Errors: ErrUnknownPeer, ErrNoDevice,
-// ErrPermission.
+// Close turns the peer's keepalive off. Errors: ErrNoDevice, ErrPermission.
 func (c *Connector) Close(_ context.Context, peer lazy.Key) error {
 	return c.change(peer, func(m *managed) { m.closed = true })
 }
 
 // Settle makes the device have what it should for the peer, after others have
-// changed it, or SetKeepalive. Errors: ErrUnknownPeer, ErrNoDevice, ErrPermission.
+// changed it, or SetKeepalive. Errors: ErrNoDevice, ErrPermission.
 func (c *Connector) Settle(peer lazy.Key) error {
 	return c.change(peer, func(*managed) {})
 }
 
-// change makes the device follow a change of what it should have.
+// change makes the device follow a change of what it should have. A peer of which
+// nothing is known has no keepalive, and should have none.
 func (c *Connector) change(peer lazy.Key, decide func(*managed)) error {
-	return c.changeTo(peer, netip.AddrPort{}, c.set, decide)
+	m := c.peer(peer)
+	if m == nil {
+		return nil
+	}
+	return c.changeTo(m, peer, netip.AddrPort{}, c.set, decide)
 }
 
 // changeTo is change that also sets an endpoint, if that is valid. On a device
 // that has the peer, and has not all it should, write does it.
-func (c *Connector) changeTo(peer lazy.Key, endpoint netip.AddrPort,
+func (c *Connector) changeTo(m *managed, peer lazy.Key, endpoint netip.AddrPort,
 	write func(*managed, lazy.Key, netip.AddrPort) error, decide func(*managed),
 ) error {
-	m, err := c.peer(peer)
-	if err != nil {
-		return err
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	decide(m)

@@ -68,7 +68,7 @@ var stories = []struct{ steps, seen string }{
 // observe shows the connector a reading, and returns whose keepalive has drifted.
 func observe(t *testing.T, c *Connector, since time.Time, peers []Peer) []lazy.Key {
 	t.Helper()
-	reading, err := c.Observe(since, peers)
+	reading, err := c.Observe(since, peers, anybody)
 	if err != nil {
 		t.Error(err)
 	}
@@ -119,7 +119,7 @@ func tell(t *testing.T, steps string) (seen []string) {
 			r.set(keepalive, key)
 		case "observe":
 			time.Sleep(time.Nanosecond) // what was changed in the moment of the reading is not looked at
-			reading, failed := c.Observe(time.Now(), []Peer{r.peer(key)})
+			reading, failed := c.Observe(time.Now(), []Peer{r.peer(key)}, anybody)
 			if err = failed; len(reading.Drifted) > 0 {
 				seen = append(seen, "drift")
 			}
@@ -232,27 +232,65 @@ func TestResolveFails(t *testing.T) {
 	}
 }
 
+// TestUnknownPeer has peers that are not the connector's.
 func TestUnknownPeer(t *testing.T) {
 	r := newRecorder(t)
-	c := newConnector(r, nil, keyOf(1))
+	c := newConnector(r, nil, keyOf(1), keyOf(2))
 	c.Forget(keyOf(1))
-	for name, err := range map[string]error{
-		"Open":   c.Open(t.Context(), keyOf(1), lazy.Wake{}),
-		"Close":  c.Close(t.Context(), keyOf(1)),
-		"Settle": c.Settle(keyOf(1)),
-	} {
-		if !errors.Is(err, ErrUnknownPeer) || !strings.Contains(err.Error(), keyOf(1).String()) {
-			t.Errorf("%s: error %v, want ErrUnknownPeer with the key", name, err)
-		}
+	c.Forget(keyOf(2))
+	reading, err := c.Observe(time.Now(), []Peer{r.peer(keyOf(1)), r.peer(keyOf(2))}, func(lazy.Key) bool { return false })
+	if err != nil || len(reading.Drifted)+len(reading.Unsettled) > 0 {
+		t.Errorf("reading %+v, %v", reading, err)
 	}
-	if drifted := observe(t, c, time.Now(), []Peer{{Key: keyOf(1), Keepalive: time.Hour}}); len(drifted) > 0 {
-		t.Error("an unknown peer has drifted")
-	}
-	if err := errors.Join(c.CloseAll([]lazy.Key{keyOf(1)}), c.GiveBack()); err != nil {
+	c.SetKeepalive(keyOf(1), nil)
+	err = errors.Join(
+		c.Close(t.Context(), keyOf(1)), c.Settle(keyOf(1)), c.TryNext(keyOf(1)), c.Release(keyOf(1)),
+		c.CloseAll([]lazy.Key{keyOf(1)}),
+		c.Open(t.Context(), keyOf(2), asked), c.Close(t.Context(), keyOf(2)), c.GiveBack(),
+	)
+	if err != nil {
 		t.Error(err)
 	}
 	if got := r.take(); len(got) > 0 {
 		t.Errorf("messages %q", got)
+	}
+}
+
+// TestNothingToRemember has peers that sleep without a keepalive until something is done with them.
+func TestNothingToRemember(t *testing.T) {
+	key := keyOf(1)
+	minute := time.Minute
+	for name, test := range map[string]struct {
+		do   func(*testing.T, *Connector) error
+		want []string // the messages by then, and after an Open
+	}{
+		"opened":        {func(t *testing.T, c *Connector) error { return c.Open(t.Context(), key, asked) }, nil},
+		"closed":        {func(t *testing.T, c *Connector) error { return c.Close(t.Context(), key) }, nil},
+		"with a policy": {func(_ *testing.T, c *Connector) error { c.SetKeepalive(key, &minute); return nil }, []string{"peer 1 1m0s"}},
+		"changed by others": {func(t *testing.T, c *Connector) error {
+			if drifted := observe(t, c, time.Now(), []Peer{{Key: key, Keepalive: every}}); len(drifted) != 1 {
+				t.Error("it is not seen to have drifted")
+			}
+			return c.Settle(key)
+		}, []string{"peer 1 0s", "peer 1 25s"}},
+	} {
+		r := newRecorder(t)
+		c := newConnector(r, nil)
+		r.set(0, key)
+		c.Adopt(Peer{Key: key}, 0, false)
+		if err := c.CloseAll([]lazy.Key{key}); err != nil || c.peer(key) != nil {
+			t.Errorf("%s: %v is remembered: %v", name, c.peer(key), err)
+		}
+		if err := errors.Join(test.do(t, c), c.Open(t.Context(), key, asked)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := r.take(); !slices.Equal(got, test.want) {
+			t.Errorf("%s: messages %q, want %q", name, got, test.want)
+		}
+		c.Adopt(Peer{Key: key}, 0, false) // it is another one
+		if c.peer(key) != nil {
+			t.Errorf("%s: what was before is remembered", name)
+		}
 	}
 }
 
@@ -348,8 +386,8 @@ func TestObserveWhileChanging(t *testing.T) {
 func TestObserveTellsWhichPeers(t *testing.T) {
 	r := newRecorder(t)
 	c := newConnector(r, nil, keyOf(1), keyOf(2), keyOf(3))
-	r.set(time.Minute, keyOf(2), keyOf(4))
-	drifted := observe(t, c, time.Now(), []Peer{r.peer(keyOf(1)), r.peer(keyOf(2)), r.peer(keyOf(3)), r.peer(keyOf(4))})
+	r.set(time.Minute, keyOf(2))
+	drifted := observe(t, c, time.Now(), []Peer{r.peer(keyOf(1)), r.peer(keyOf(2)), r.peer(keyOf(3))})
 	if !slices.Equal(drifted, []lazy.Key{keyOf(2)}) {
 		t.Errorf("drifted: %v, want the second", drifted)
 	}
@@ -358,8 +396,8 @@ func TestObserveTellsWhichPeers(t *testing.T) {
 func TestManyPeersInOneMessage(t *testing.T) {
 	r := newRecorder(t)
 	c := newConnector(r, nil, keyOf(1), keyOf(2), keyOf(3))
-	c.Adopt(Peer{Key: keyOf(4)}, 0)     // has none
-	c.Adopt(Peer{Key: keyOf(5)}, every) // is off, as a daemon that died has left it
+	c.Adopt(Peer{Key: keyOf(4)}, 0, true)     // has none
+	c.Adopt(Peer{Key: keyOf(5)}, every, true) // is off, as a daemon that died has left it
 	for _, step := range []struct {
 		name string
 		do   func() error
@@ -385,7 +423,7 @@ func TestManyPeersInOneMessage(t *testing.T) {
 func TestRecord(t *testing.T) {
 	r := newRecorder(t)
 	c := newConnector(r, nil, keyOf(1), keyOf(2))
-	c.Adopt(Peer{Key: keyOf(3)}, 0)
+	c.Adopt(Peer{Key: keyOf(3)}, 0, true)
 	if err := c.Close(t.Context(), keyOf(2)); err != nil {
 		t.Fatal(err)
 	}
@@ -422,7 +460,7 @@ func TestLastOneAskedWins(t *testing.T) {
 		}
 	})
 	// Another peer need not wait for any of this.
-	c.Adopt(Peer{Key: keyOf(2), Keepalive: every}, every)
+	c.Adopt(Peer{Key: keyOf(2), Keepalive: every}, every, true)
 	if err := c.Settle(keyOf(2)); err != nil {
 		t.Error(err)
 	}
@@ -445,7 +483,7 @@ func TestConcurrentCalls(t *testing.T) {
 		func() error { return c.Open(t.Context(), key, lazy.Wake{}) },
 		func() error { return c.Close(t.Context(), key) },
 		func() error { return c.Settle(key) },
-		func() error { _, err := c.Observe(time.Now(), []Peer{r.peer(key)}); return err },
+		func() error { _, err := c.Observe(time.Now(), []Peer{r.peer(key)}, anybody); return err },
 		func() error { c.Record(); return nil },
 	} {
 		calls.Go(func() {
@@ -464,11 +502,7 @@ func TestConcurrentCalls(t *testing.T) {
 	if got := r.take(); len(got) > 0 {
 		t.Errorf("messages %q were still missing", got)
 	}
-	m, err := c.peer(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := r.peer(key).Keepalive; got != m.want() {
-		t.Errorf("the device has keepalive %s, it should have %s", got, m.want())
+	if got, want := r.peer(key).Keepalive, c.peer(key).want(); got != want {
+		t.Errorf("the device has keepalive %s, it should have %s", got, want)
 	}
 }

@@ -33,7 +33,7 @@ var (
 	ErrNotWireGuard = errors.New("not a WireGuard device")
 	// ErrPermission: reading and configuring devices takes CAP_NET_ADMIN.
 	ErrPermission = errors.New("missing capability CAP_NET_ADMIN")
-	// ErrUnknownPeer: the Connector was not told of the peer.
+	// ErrUnknownPeer: the device has no such peer.
 	ErrUnknownPeer = errors.New("unknown peer")
 )
 

@@ -36,10 +36,7 @@ type eviction struct {
 // Errors: ErrUnknownPeer, ErrNoDevice, ErrPermission, that of ctx, those of
 // writing the file; then the peer is on the device.
 func (c *Connector) Evict(ctx context.Context, peer lazy.Key) (again time.Time, err error) {
-	m, err := c.peer(peer)
-	if err != nil {
-		return time.Time{}, err
-	}
+	m := c.stir(peer)
 	c.mu.Lock()
 	e := c.waiting[peer]
 	if e == nil {
@@ -147,8 +144,8 @@ func (c *Connector) left(peers []*evicted) func(lazy.Key) bool {
 
 // Evicted says whether the peer is not on the device.
 func (c *Connector) Evicted(peer lazy.Key) bool {
-	m, err := c.peer(peer)
-	return err == nil && m.evicted.Load() != nil
+	m := c.peer(peer)
+	return m != nil && m.evicted.Load() != nil
 }
 
 // putBack adds an evicted peer to the device, whole. The caller holds m.mu.

@@ -248,7 +248,6 @@ func TestEvictFails(t *testing.T) {
 		}, errBroken},
 		"no file":    {nil, func(c *Connector, _ *fakeDevice, _ *EvictedFile) { c.file = nil }, errNoFile},
 		"given back": {nil, func(c *Connector, _ *fakeDevice, _ *EvictedFile) { c.over = true }, errGaveBack},
-		"unknown":    {nil, func(c *Connector, _ *fakeDevice, _ *EvictedFile) { c.Forget(keyOf(1)) }, ErrUnknownPeer},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newFakeDevice(wholePeer(1))
@@ -267,12 +266,10 @@ func TestEvictFails(t *testing.T) {
 			}
 			leaves(t, before)
 			d.beforeRead, d.beforeChange = nil, nil
-			if test.want != ErrUnknownPeer {
-				if err := c.Open(t.Context(), keyOf(1), asked); err != nil {
-					t.Error(err)
-				}
-				expectWhole(t, d, 1)
+			if err := c.Open(t.Context(), keyOf(1), asked); err != nil {
+				t.Error(err)
 			}
+			expectWhole(t, d, 1)
 		})
 	}
 }
@@ -373,13 +370,13 @@ func TestFileFailsOnOpen(t *testing.T) {
 		t.Error(err)
 	}
 	expectWhole(t, d, 1)
-	if _, err := c.Observe(time.Now(), nil); !errors.Is(err, os.ErrNotExist) {
+	if _, err := c.Observe(time.Now(), nil, anybody); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("error %v, want that of the file", err)
 	}
 	if err := os.Rename(dir+".away", dir); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Observe(time.Now(), nil); err != nil {
+	if _, err := c.Observe(time.Now(), nil, anybody); err != nil {
 		t.Error(err)
 	}
 	if loaded := load(t, file.path, noDevice); loaded.Len() != 1 || loaded.live[keyOf(2)] == nil {
@@ -509,7 +506,7 @@ func TestConcurrentEvictions(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		reading, err := c.Observe(begin, peers)
+		reading, err := c.Observe(begin, peers, anybody)
 		if len(reading.Returned)+len(reading.Drifted) > 0 {
 			t.Errorf("what the connector has done is taken for that of others: %+v", reading)
 		}

@@ -144,7 +144,7 @@ func evictor(t *testing.T, d *fakeDevice) (*Connector, *EvictedFile) {
 	file := NewEvictedFile(filepath.Join(t.TempDir(), "wg0.evicted"))
 	c.EvictTo(file)
 	for _, p := range d.peers {
-		c.Adopt(peerOf(&p), p.PersistentKeepaliveInterval)
+		c.Adopt(peerOf(&p), p.PersistentKeepaliveInterval, true)
 		if err := c.Close(t.Context(), lazy.Key(p.PublicKey)); err != nil {
 			t.Fatal(err)
 		}

@@ -24,15 +24,18 @@ type Reading struct {
 const answerTime = 5 * time.Second
 
 // Observe takes notice of what others have done: peers is what the device had,
-// read not before since. An evicted peer that is there again is taken as it
-// is; one that is not loses the allowed IPs that others have now. Errors are
-// those of writing the file of evicted peers, which is tried again with the
-// next Observe.
-func (c *Connector) Observe(since time.Time, peers []Peer) (Reading, error) {
+// read not before since, and known says who was adopted. An evicted peer that is
+// there again is taken as it is; one that is not loses the allowed IPs that
+// others have now. Errors are those of writing the file of evicted peers, which is
+// tried again with the next Observe.
+func (c *Connector) Observe(since time.Time, peers []Peer, known func(lazy.Key) bool) (Reading, error) {
 	r := Reading{Peers: peers}
 	for _, p := range peers {
-		m, err := c.peer(p.Key)
-		if err != nil {
+		m := c.peer(p.Key)
+		if m == nil && p.Keepalive != 0 && known(p.Key) {
+			m = c.stir(p.Key)
+		}
+		if m == nil {
 			continue
 		}
 		m.observe(since, p, c.finder, &r)
@@ -91,8 +94,8 @@ func (c *Connector) yield(e *evicted, to holdings) (*evicted, error) {
 	if rest == e {
 		return e, nil
 	}
-	m, err := c.peer(e.Key)
-	if err != nil || !m.mu.TryLock() {
+	m := c.peer(e.Key)
+	if m == nil || !m.mu.TryLock() {
 		return e, nil // it is being changed: look again next time
 	}
 	defer m.mu.Unlock()
@@ -106,8 +109,8 @@ func (c *Connector) yield(e *evicted, to holdings) (*evicted, error) {
 // Removed says whether somebody has removed a peer that was not on the device
 // when it was read, not before since; else it was away because of Evict.
 func (c *Connector) Removed(since time.Time, peer lazy.Key) bool {
-	m, err := c.peer(peer)
-	if err != nil {
+	m := c.peer(peer)
+	if m == nil {
 		return true
 	}
 	if !m.mu.TryLock() {

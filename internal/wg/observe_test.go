@@ -22,7 +22,7 @@ func look(t *testing.T, c *Connector) Reading {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reading, err := c.Observe(begin, peers)
+	reading, err := c.Observe(begin, peers, anybody)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func TestObserveReturned(t *testing.T) {
 		d.peers[theirs.PublicKey] = theirs
 
 		// What was read before the eviction says nothing.
-		if reading, err := c.Observe(early, []Peer{peerOf(&old)}); err != nil || len(reading.Returned)+len(reading.Drifted) > 0 || !c.Evicted(keyOf(1)) {
+		if reading, err := c.Observe(early, []Peer{peerOf(&old)}, anybody); err != nil || len(reading.Returned)+len(reading.Drifted) > 0 || !c.Evicted(keyOf(1)) {
 			t.Errorf("an old reading: %+v, %v", reading, err)
 		}
 		reading := look(t, c)
@@ -94,7 +94,7 @@ func TestObserveOldReadingOfPutBack(t *testing.T) {
 	if err := c.Open(t.Context(), keyOf(1), egress); err != nil {
 		t.Fatal(err)
 	}
-	reading, err := c.Observe(begin, nil)
+	reading, err := c.Observe(begin, nil, anybody)
 	if err != nil || len(reading.Peers) > 0 || c.Removed(begin, keyOf(1)) {
 		t.Errorf("reading %+v, %v; removed: %v", reading, err, c.Removed(begin, keyOf(1)))
 	}
@@ -147,7 +147,7 @@ func TestObserveUnsettled(t *testing.T) {
 		t.Fatal("it is closed")
 	}
 	r.check = nil
-	reading, err := c.Observe(time.Now(), []Peer{r.peer(keyOf(1)), r.peer(keyOf(2))})
+	reading, err := c.Observe(time.Now(), []Peer{r.peer(keyOf(1)), r.peer(keyOf(2))}, anybody)
 	if err != nil || !slices.Equal(reading.Unsettled, []lazy.Key{keyOf(1)}) || len(reading.Drifted) > 0 {
 		t.Errorf("reading %+v, %v", reading, err)
 	}

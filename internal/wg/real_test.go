@@ -100,7 +100,7 @@ func TestRealPeer(t *testing.T) {
 
 	elsewhere := netip.MustParseAddrPort("192.0.2.9:1")
 	c := NewConnector(d, resolve(func(context.Context, lazy.Key) (netip.AddrPort, error) { return elsewhere, nil }))
-	c.Adopt(peers[0], every)
+	c.Adopt(peers[0], every, true)
 	for _, step := range []struct {
 		name      string
 		do        func() error
@@ -141,7 +141,7 @@ func TestRealRemovedPeer(t *testing.T) {
 		return n.There.Endpoint, nil
 	}))
 	key := lazy.Key(n.There.PublicKey)
-	c.Adopt(Peer{Key: key, Keepalive: every}, every)
+	c.Adopt(Peer{Key: key, Keepalive: every}, every, true)
 	configure(t, n, wgtypes.PeerConfig{Remove: true})
 	for name, err := range map[string]error{
 		"close":     c.Close(t.Context(), key),
@@ -163,7 +163,7 @@ func TestRealJournal(t *testing.T) {
 	d := open(t, n.Here.Name)
 	key := lazy.Key(n.There.PublicKey)
 	c := NewConnector(d, nil)
-	c.Adopt(Peer{Key: key, Keepalive: every}, every)
+	c.Adopt(Peer{Key: key, Keepalive: every}, every, true)
 	j := newJournal(t)
 	if err := errors.Join(j.Save(c.Record()), c.Close(t.Context(), key)); err != nil {
 		t.Fatal(err)

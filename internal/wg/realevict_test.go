@@ -41,7 +41,7 @@ func shutEvictor(t *testing.T, n *lab.Network, find resolve) (*Connector, *Evict
 		t.Fatal(err)
 	}
 	for _, p := range peers {
-		c.Adopt(p, every)
+		c.Adopt(p, every, true)
 		if err := c.Close(t.Context(), p.Key); err != nil {
 			t.Fatal(err)
 		}

@@ -16,10 +16,7 @@ import (
 // to remove the peer and put it back, in one message. A session that is over, or
 // younger, is left alone, and so is a peer that is not on the device.
 func (c *Connector) forgetSession(peer lazy.Key, before time.Time) error {
-	m, err := c.peer(peer)
-	if err != nil {
-		return err
-	}
+	m := c.stir(peer)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.evicted.Load() != nil {

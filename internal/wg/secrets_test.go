@@ -81,7 +81,7 @@ func TestSecretsStayBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := NewConnector(d, nil)
-	c.Adopt(peers[0], every)
+	c.Adopt(peers[0], every, true)
 	journal := newJournal(t)
 	if err := journal.Save(c.Record()); err != nil {
 		t.Fatal(err)
@@ -103,10 +103,7 @@ func TestPresharedKeyIsHidden(t *testing.T) {
 	d := newFakeDevice(wholePeer(1))
 	c, file := evictor(t, d)
 	evict(t, c, keyOf(1))
-	m, err := c.peer(keyOf(1))
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := c.peer(keyOf(1))
 	texts := formats(secret)
 	for _, text := range texts {
 		if !strings.Contains(text, hidden) {

@@ -23,7 +23,7 @@ func TestBug01CloseLeavesSubnets(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := NewConnector(d, nil)
-	c.Adopt(peers[0], every)
+	c.Adopt(peers[0], every, true)
 	before := theirs(t, n).AllowedIPs
 	if len(before) != 2+len(subnets) {
 		t.Fatalf("the peer has the allowed IPs %v", before)
