@@ -5,6 +5,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -23,6 +24,10 @@ const sessionLifetime = 180 * time.Second
 // which has just begun waits for no more than what was closed to be given back.
 const closedAtOnce = 1000
 
+// manyPeers is how many a device has of which a reading leaves so much behind, by
+// far more than is kept, that the system should have it back at once.
+const manyPeers = 10_000
+
 // read reads the device and follows it. Errors: wg.ErrNoDevice if it is gone.
 func (s *session) read(ctx context.Context) error {
 	begin := time.Now()
@@ -40,6 +45,9 @@ func (s *session) read(ctx context.Context) error {
 // which was not before since. The keepalives of peers that are new here are
 // those of left, where a daemon that died has changed them.
 func (s *session) follow(ctx context.Context, since time.Time, peers []wg.Peer, left wg.Record) error {
+	if len(peers) >= manyPeers {
+		defer debug.FreeOSMemory()
+	}
 	known := func(key lazy.Key) bool { _, found := s.known.find(key); return found }
 	reading, err := s.connector.Observe(since, peers, known)
 	now := newRoster(reading.Peers)
