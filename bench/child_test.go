@@ -245,7 +245,8 @@ func (c *child) cpu() (total time.Duration) {
 	return total
 }
 
-// rss is how much memory of the child's is in place.
-func (c *child) rss() int64 {
-	return 1024 * field(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid), "VmRSS:")
+// inPlace is how much memory of the child's is in place, or was at most: VmRSS or
+// VmHWM of proc(5).
+func (c *child) inPlace(which string) int64 {
+	return 1024 * field(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid), which)
 }

@@ -76,7 +76,7 @@ func BenchmarkStart(b *testing.B) {
 // for itself.
 func BenchmarkDaemon(b *testing.B) {
 	const connected = 100
-	const span = 20 * time.Second
+	const span = 10 * time.Second // which ends before the device is read again
 	peers := sized(100_000) + connected
 	for b.Loop() {
 		s := newStandin(b, peers, connected)
@@ -86,7 +86,7 @@ func BenchmarkDaemon(b *testing.B) {
 		begin := c.cpu()
 		await(b, "the device is read again", func() bool { return s.readings.Load() > readings })
 		var quiet time.Duration
-		for last := time.Duration(-1); quiet < 10 && c.cpu() != last; quiet++ {
+		for last := time.Duration(-1); quiet < 5 && c.cpu() != last; quiet++ {
 			last = c.cpu()
 			time.Sleep(time.Second)
 		}
@@ -126,7 +126,8 @@ func BenchmarkDaemon(b *testing.B) {
 		b.ReportMetric(float64(m.Maps)/float64(peers), "kernel-B/peer")
 		b.ReportMetric(float64(m.Heap+m.Stacks)/float64(peers), "process-B/peer")
 		b.ReportMetric(float64(m.Maps+m.Heap+m.Stacks)/float64(peers), "B/peer")
-		b.ReportMetric(float64(c.rss())/float64(peers), "rss-B/peer")
+		b.ReportMetric(float64(c.inPlace("VmRSS:"))/float64(peers), "rss-B/peer")
+		b.ReportMetric(float64(c.inPlace("VmHWM:"))/float64(peers), "peak-B/peer")
 		c.stop()
 		s.close(b)
 	}
