@@ -112,7 +112,7 @@ func CheckPeers(o Options) (notes []string, err error) {
 	p := newPolicy(o)
 	_, err = p.excludedNames(peers, nil)
 	for _, peer := range o.Policy.Peers {
-		if _, ok := peers.find(peer.Key); !ok {
+		if !peers.has(peer.Key) {
 			notes = append(notes, fmt.Sprintf("peer %s: no peer of the interface has this key yet: %s", peer.Name, peer.Key))
 		}
 	}

@@ -48,8 +48,7 @@ func (s *session) follow(ctx context.Context, since time.Time, peers []wg.Peer, 
 	if len(peers) >= manyPeers {
 		defer debug.FreeOSMemory()
 	}
-	known := func(key lazy.Key) bool { _, found := s.known.find(key); return found }
-	reading, err := s.connector.Observe(since, peers, known)
+	reading, err := s.connector.Observe(since, peers, s.known.has)
 	now := newRoster(reading.Peers)
 	added, changed, missing := now.since(s.known)
 	removed, stay, again := s.removed(since, missing)
@@ -121,7 +120,7 @@ func (s *session) removed(since time.Time, missing []wg.Peer) (removed []lazy.Ke
 	again, err := s.device.Peers()
 	there := newRoster(again)
 	for _, p := range missing {
-		if _, found := there.find(p.Key); err == nil && !found && gone(p) {
+		if err == nil && !there.has(p.Key) && gone(p) {
 			removed = append(removed, p.Key)
 		} else {
 			stay = append(stay, p)

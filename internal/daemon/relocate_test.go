@@ -70,7 +70,7 @@ func silentNow(t *testing.T, d *Daemon) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reading, err := s.connector.Observe(begin, peers)
+	reading, err := s.connector.Observe(begin, peers, s.known.has)
 	if err != nil {
 		t.Fatal(err)
 	}

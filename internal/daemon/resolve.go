@@ -19,7 +19,7 @@ const minKeyPrefix = 4
 // control.ErrAmbiguous.
 func (p *policy) resolve(peers roster, name string) (lazy.Key, error) {
 	if key, ok := p.keys[name]; ok {
-		if _, found := peers.find(key); !found {
+		if !peers.has(key) {
 			return lazy.Key{}, fmt.Errorf("%w: %s, %s, is not on the interface", control.ErrNoPeer, name, key)
 		}
 		return key, nil
@@ -31,7 +31,7 @@ func (p *policy) resolve(peers roster, name string) (lazy.Key, error) {
 		return lazy.Key{}, fmt.Errorf("%w: %s: give one address of it, such as %s", control.ErrNoPeer, name, prefix.Addr())
 	}
 	if key, err := lazy.ParseKey(name); err == nil {
-		if _, found := peers.find(key); !found {
+		if !peers.has(key) {
 			return lazy.Key{}, fmt.Errorf("%w: %s", control.ErrNoPeer, name)
 		}
 		return key, nil

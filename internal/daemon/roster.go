@@ -44,6 +44,12 @@ func (r roster) those(keys []lazy.Key) (peers []wg.Peer) {
 	return peers
 }
 
+// has says whether there is a peer of a key.
+func (r roster) has(key lazy.Key) bool {
+	_, found := r.find(key)
+	return found
+}
+
 // since returns what is different from an older roster: peers that were not
 // there, peers that have other allowed IPs, and peers of the old one that are no
 // longer there. Those that are the same share their allowed IPs from then on.
@@ -61,7 +67,7 @@ func (r roster) since(old roster) (added, changed, missing []wg.Peer) {
 		}
 	}
 	for _, p := range old {
-		if _, found := r.find(p.Key); !found {
+		if !r.has(p.Key) {
 			missing = append(missing, p)
 		}
 	}
