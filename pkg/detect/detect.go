@@ -23,14 +23,15 @@ type Options struct {
 	Interface string
 	// Attach chooses the hook; the zero value takes the best there is.
 	Attach Attach
-	// Peers is how many to make room for at first, default 1024. The
-	// tables grow by themselves.
+	// Peers is how many to make room for at first, at most 1,048,576. Less than
+	// 1024 means 1024. The tables grow by themselves.
 	Peers int
 	// CountMulticast makes link-local multicast (224.0.0.0/24; ff02::/16, ff12::/16
 	// and the like) and limited broadcast wake peers and keep them awake like
 	// other traffic.
 	CountMulticast bool
-	// Hold bounds what is held of each peer.
+	// Hold bounds what is held of each peer. Of all together it is 64 MiB; what
+	// comes then is dropped.
 	Hold Hold
 	// Rules say what packets count as that no rule of their peer matches.
 	Rules []Rule
@@ -57,7 +58,12 @@ func (o Options) Validate() error {
 // maxPeers is the most that a WireGuard device has.
 const maxPeers = 1 << 20
 
-// Detector watches one device. Its methods may be called from any goroutine.
+// Detector watches one device, from New to Close. Its methods may be called from
+// any goroutine, also from one that takes the events.
+//
+// It stays with its device. When that is deleted or moved to another network
+// namespace, nothing is seen any more and what is held is lost: close the
+// detector then, at once, since packets that it holds go nowhere.
 type Detector struct {
 	clock   *clock
 	spec    *ebpf.CollectionSpec
@@ -223,13 +229,17 @@ func (s *shared) close() error {
 }
 
 // Events gives the events, in the order in which the packets came, but for what
-// Arm says of packets that were on their way. It is closed by Close.
+// Arm says of packets that were on their way. It is the same channel each time,
+// with room for 1024, and is closed by Close. While nobody takes them events wait
+// in the kernel, and when that has no more room peers stay armed: see Stats.
+// The peer of an event may have been opened, armed anew or removed since.
 func (d *Detector) Events() <-chan Event { return d.events }
 
 // Attached says which hook serves: "tcx", or "clsact" on kernels before 6.6.
 func (d *Detector) Attached() string { return d.hooks.String() }
 
-// Stats is what was seen on the device and counts for no peer, in packets.
+// Stats is what was seen on the device and counts for no peer, in packets. What
+// the kernel handles as one packet (GRO, GSO) is one here.
 type Stats struct {
 	Unrouted  uint64 // no peer's prefixes match
 	Ignored   uint64 // link-local multicast and limited broadcast
@@ -254,7 +264,8 @@ func (d *Detector) Stats() (Stats, error) {
 }
 
 // Close detaches the detector, sends what is still held, and removes all that
-// it has made. Closing again does nothing.
+// it has made. Events that nobody has taken are lost, and methods return
+// ErrClosed from then on. Closing again does nothing.
 func (d *Detector) Close() error {
 	var err error
 	d.once.Do(func() { err = d.close() })

@@ -108,7 +108,8 @@ func (d *Detector) Add(prefixes []netip.Prefix) (ID, error) {
 }
 
 // SetPrefixes replaces a peer's prefixes, and keeps the slice as Add does. A
-// prefix that stays is never without owner meanwhile. Errors as those of Add, and ErrUnknownPeer.
+// prefix that stays is never without owner meanwhile. Errors as those of Add, and
+// ErrUnknownPeer.
 func (d *Detector) SetPrefixes(id ID, prefixes []netip.Prefix) error {
 	prefixes, err := canonical(prefixes)
 	if err != nil {
@@ -192,7 +193,9 @@ func (d *Detector) Arm(id ID, hold bool) error {
 }
 
 // Open sends what is held of the peer, in order, and lets packets pass from
-// then on. It returns when that is done. Errors: ErrUnknownPeer, ErrClosed.
+// then on. It returns when that is done. A packet that was held has lost its
+// mark and its socket, for programs behind those of the detector, too. Errors:
+// ErrUnknownPeer, ErrClosed.
 func (d *Detector) Open(id ID) error { return d.openGate(id, (*parking).release) }
 
 // Discard drops what is held of the peer and lets packets pass from then on,

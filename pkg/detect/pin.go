@@ -120,7 +120,8 @@ func removePins(dir string) error {
 // RemoveLeftovers removes what a detector that died has left: tc filters on
 // the device, and pins in the folder (none if empty) with the folder itself.
 // Errors: ErrBusy if a detector is at work, in which case nothing is touched,
-// and ErrPermission. A device that does not exist has no leftovers.
+// ErrLinkLayer, and ErrPermission. A device that does not exist has no leftovers,
+// nor has a folder that is on no bpffs.
 func RemoveLeftovers(device, pinDir string) error {
 	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// Hold bounds what is held of one peer. Zero fields take the default.
+// Hold bounds what is held of one peer. Zero fields take the default, negative
+// ones are refused.
 type Hold struct {
 	// Packets is the most that are kept, default 128 as in WireGuard's own
 	// staging queue. The oldest gives way.

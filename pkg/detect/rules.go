@@ -34,8 +34,8 @@ const (
 // PortRange is the ports from First to Last, both included.
 type PortRange struct{ First, Last uint16 }
 
-// Rule says what some packets count as. Those that all of its fields match; a
-// zero field matches any packet.
+// Rule says what packets count as, by Effect, that match all of its other fields;
+// of those a zero one matches any packet. The zero Rule ignores all.
 type Rule struct {
 	Effect    Effect
 	Direction RuleDirection
