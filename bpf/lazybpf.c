@@ -366,10 +366,11 @@ static __always_inline int header(struct __sk_buff *skb, __u32 n, void **packet)
 }
 
 /*
- * The owner of the packet's peer's route, or 0. The device has no link layer
+ * The record of the packet's peer, and its slot. The device has no link layer
  * header, and skb->protocol is what the sender said: the version nibble decides.
  */
-static __always_inline __u32 find_peer(struct __sk_buff *skb, enum direction direction)
+static __always_inline struct peer *find_peer(struct __sk_buff *skb, enum direction direction,
+					      __u32 *slot)
 {
 	__u64 high = 0, low;
 	struct ipv6hdr *ip6;
@@ -404,15 +405,19 @@ static __always_inline __u32 find_peer(struct __sk_buff *skb, enum direction dir
 	}
 	owner = find_route(high, low, longest);
 	if (!owner)
-		count_stat(unrouted);
-	return owner;
+		goto unrouted;
+	*slot = owner - 1;
+	return bpf_map_lookup_elem(&peers, slot);
 
+unrouted:
+	count_stat(unrouted);
+	return NULL;
 malformed:
 	count_stat(malformed);
-	return 0;
+	return NULL;
 ignored:
 	count_stat(ignored);
-	return 0;
+	return NULL;
 }
 
 /*
@@ -662,16 +667,12 @@ static __noinline __u32 hold(struct __sk_buff *skb, struct peer *peer, __u32 eff
 SEC("tc")
 int peer_egress(struct __sk_buff *skb)
 {
-	__u32 gate, effect, owner, slot;
 	struct peer *peer;
+	__u32 gate, effect, slot;
 
-	owner = find_peer(skb, DIRECTION_EGRESS);
-	if (!owner)
-		return TC_ACT_UNSPEC; /* not ours to judge */
-	slot = owner - 1;
-	peer = bpf_map_lookup_elem(&peers, &slot);
+	peer = find_peer(skb, DIRECTION_EGRESS, &slot);
 	if (!peer)
-		return TC_ACT_UNSPEC;
+		return TC_ACT_UNSPEC; /* not ours to judge */
 
 	effect = effect_of(skb, peer, DIRECTION_EGRESS);
 	gate = *(volatile enum gate *)&peer->gate;
@@ -698,14 +699,10 @@ int peer_egress(struct __sk_buff *skb)
 SEC("tc")
 int peer_ingress(struct __sk_buff *skb)
 {
-	__u32 gate, effect, owner, slot;
 	struct peer *peer;
+	__u32 gate, effect, slot;
 
-	owner = find_peer(skb, DIRECTION_INGRESS);
-	if (!owner)
-		return TC_ACT_UNSPEC;
-	slot = owner - 1;
-	peer = bpf_map_lookup_elem(&peers, &slot);
+	peer = find_peer(skb, DIRECTION_INGRESS, &slot);
 	if (!peer)
 		return TC_ACT_UNSPEC;
 
