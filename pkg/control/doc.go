@@ -10,9 +10,9 @@
 //
 // Root may do all. Members of the group that the daemon was given with
 // --control-group may call [Client.Status], [Client.CopyStatus] and
-// [Client.Events]; all else, and all others, get [ErrForbidden].
+// [Client.Subscribe]; all else, and all others, get [ErrForbidden].
 //
 // On the socket this is HTTP and JSON: docs/api.md has the endpoints, the
-// errors, and what version 1 promises. A client of this version works with
+// errors, limits, and what version 1 promises. A client of this version works with
 // every daemon that serves /v1.
 package control

@@ -161,7 +161,8 @@ func New(options Options) (*Manager, error) {
 
 // Close ends the manager: connector calls are cancelled, and waited for no
 // longer than half a second; subscriptions end. Peers and detector are left as
-// they are. Closing again does nothing.
+// they are: what is held goes on waiting until the detector is closed. Closing
+// again does nothing. The error is always nil.
 func (m *Manager) Close() error {
 	m.once.Do(func() {
 		close(m.quit)
@@ -297,7 +298,8 @@ func (m *Manager) status(p *peer) Status {
 	return s
 }
 
-// Subscribe returns a subscription to the changes from now on.
+// Subscribe returns a subscription to the changes from now on. It must be closed,
+// or it goes on until the manager is.
 func (m *Manager) Subscribe() (*Subscription, error) {
 	s := &Subscription{ready: make(chan struct{}, 1)}
 	s.close = func() {

@@ -31,7 +31,9 @@ var (
 	ErrClosed = errors.New("manager is closed")
 )
 
-// Detector tells which peers are talked to: see detect.Detector, which is one.
+// Detector tells which peers are talked to: see detect.Detector, which is one. It
+// is called from several goroutines, and must not call the manager, which waits
+// for it.
 type Detector interface {
 	Add(prefixes []netip.Prefix) (detect.ID, error)
 	SetPrefixes(id detect.ID, prefixes []netip.Prefix) error
@@ -46,7 +48,7 @@ type Detector interface {
 
 // Connector makes peers reachable. It is called from goroutines of the
 // manager's, for one peer at most once at a time, for different peers at the
-// same time.
+// same time. It may call the manager, but for Close.
 type Connector interface {
 	// Open makes the peer reachable: when it returns nil, what was held is
 	// sent. It may run as long as Options.OpenTimeout; then, or when the peer is

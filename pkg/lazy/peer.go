@@ -112,7 +112,8 @@ type Peer struct {
 	// Threshold is how long the peer must be silent, in both directions, to be
 	// parked: at least MinThreshold; 0 takes Options.InactivityThreshold.
 	Threshold time.Duration
-	Wake      WakeMode
+	// Wake says what happens to the packet that wakes the peer.
+	Wake WakeMode
 	// Groups that the peer is a member of: routers of one network, say. When
 	// one member wakes the others are opened as well, and none is parked while
 	// another is active: connecting or talked to, within its own threshold.
