@@ -64,7 +64,7 @@ func since(version string, probe error) error {
 	switch {
 	case errors.Is(probe, ebpf.ErrNotSupported):
 		return fmt.Errorf("%w, Linux has it since %s", ErrUnsupported, version)
-	case errors.Is(probe, os.ErrPermission):
+	case errors.Is(probe, unix.EPERM):
 		return errNotAsked
 	}
 	return nil // there, or the probe itself could not run: then using it tells
