@@ -191,7 +191,27 @@ func (c *Client) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 		return nil, err
 	}
 	var d net.Dialer
-	return d.DialContext(ctx, "unix", c.path)
+	conn, err := d.DialContext(ctx, "unix", c.path)
+	if err != nil {
+		return nil, err
+	}
+	return &connection{Conn: conn}, nil
+}
+
+// connection has an error of its own for a daemon that closes before it has
+// answered anything: that of net/http is known to nobody else.
+type connection struct {
+	net.Conn
+	answered bool
+}
+
+func (c *connection) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.answered = c.answered || n > 0
+	if !c.answered && errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
 }
 
 // explain says what a failed connection means to the person who wanted it.
@@ -207,7 +227,8 @@ func (c *Client) explain(ctx context.Context, err error) error {
 		return fmt.Errorf("%w on %s: is `%s` running?", ErrNotRunning, c.path, c.start())
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		return fmt.Errorf("%w: %s: needs root, or to look only, a member of the daemon's --control-group", ErrForbidden, c.path)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, unix.ECONNRESET):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, unix.ECONNRESET),
+		errors.Is(err, unix.EPIPE): // it closed the connection before it was asked
 		return fmt.Errorf("%w on %s: is `%s` still running?", ErrStopped, c.path, c.start())
 	}
 	return err

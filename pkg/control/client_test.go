@@ -39,6 +39,7 @@ func TestClientExplains(t *testing.T) {
 	}{
 		{unix.ENOENT, ErrNotRunning, "nobody listens on /run/lazybpf/wg0.sock: is `lazybpf run wg0` running?"},
 		{unix.EACCES, fs.ErrPermission, "needs root"},
+		{unix.EPIPE, ErrStopped, "is `lazybpf run wg0` still running?"},
 		{unix.ECONNRESET, ErrStopped, "is `lazybpf run wg0` still running?"},
 	} {
 		err := client.explain(t.Context(), &net.OpError{Op: "dial", Net: "unix", Err: test.err})
