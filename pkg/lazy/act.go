@@ -105,14 +105,6 @@ func (m *Manager) threshold(p *peer) time.Duration {
 	return p.Threshold
 }
 
-// holds says whether the peer's packets wait for the connector.
-func (m *Manager) holds(p *peer) bool {
-	if p.Wake == WakeDefault {
-		return m.options.Wake == WakeHold
-	}
-	return p.Wake == WakeHold
-}
-
 // open has the peer opened when its turn comes.
 func (m *Manager) open(p *peer, wake Wake) {
 	m.deadlines.set(p, time.Time{})
@@ -148,55 +140,6 @@ func (m *Manager) watch(p *peer) {
 	m.deadlines.set(p, at)
 }
 
-// arm makes the next packet of the peer wake it.
-func (m *Manager) arm(p *peer, now time.Time) {
-	p.armedAt, p.backingOff = now, false
-	m.evictAt(p, now.Add(m.options.EvictAfter))
-	m.setGate(p)
-}
-
-// setGate arms a dormant peer as it has to be now. The dormancy is the same:
-// an event on its way still counts.
-func (m *Manager) setGate(p *peer) {
-	p.holding = m.holds(p) || p.evicted
-	// Only a detector that is closed, or does not know the peer, refuses.
-	_ = m.detector.Arm(p.id, p.holding)
-}
-
-// park puts a peer to sleep, unless it turns out that it is talked to: a
-// packet between the decision and the arming has raised no event.
-func (m *Manager) park(p *peer, from State) {
-	now := time.Now()
-	before := m.activity(p)
-	m.arm(p, now)
-	if !p.lost && talked(before, m.activity(p), now) {
-		_ = m.detector.Open(p.id)
-		p.state = Connected
-		if from == Connected {
-			m.watch(p)
-		} else { // its Open, long given up, has succeeded just now
-			m.settle(p, now)
-		}
-		return
-	}
-	p.lost = false
-	m.want(p, callClose)
-}
-
-// maxTick is a tick of the kernel's clock, at worst (CONFIG_HZ=100). Times of
-// activity are up to two ticks early.
-const maxTick = 10 * time.Millisecond
-
-// talked says whether a packet that keeps the peer awake has passed between
-// two looks. Times tell it, unless they may be of the same tick: then
-// any packet counts.
-func talked(before, after detect.Activity, now time.Time) bool {
-	if now.Sub(before.Last()) > 3*maxTick {
-		return after.Last() != before.Last() || after.Held != before.Held
-	}
-	return after.Packets() != before.Packets()
-}
-
 // Bounds of the time that a peer is left alone after its Open failed.
 const (
 	minBackOff = time.Second
@@ -217,48 +160,4 @@ func (m *Manager) giveUp(p *peer, now time.Time) {
 func backOff(failures int) time.Duration {
 	d := min(minBackOff<<min(failures-1, 16), maxBackOff)
 	return d/2 + rand.N(d/2+1)
-}
-
-// evictAt sets when an idle peer is to be taken off the device, if ever.
-func (m *Manager) evictAt(p *peer, at time.Time) {
-	if m.options.EvictAfter == 0 || p.evicted {
-		at = time.Time{}
-	}
-	m.deadlines.set(p, at)
-}
-
-// evict has an idle peer taken off the device. From before that on its packets
-// are held, since WireGuard has no place for them. One that has just passed is
-// WireGuard's: its event is on the way, and the peer stays.
-func (m *Manager) evict(p *peer, now time.Time) {
-	if p.next == callClose { // first things first
-		m.evictAt(p, now.Add(m.options.EvictAfter))
-		return
-	}
-	p.evicted = true
-	m.setGate(p)
-	if m.activity(p).Last().After(p.armedAt) {
-		m.stay(p, now.Add(m.options.EvictAfter))
-		return
-	}
-	m.want(p, callEvict)
-}
-
-// evictReturned takes the result of an Evict: gone, or not yet.
-func (m *Manager) evictReturned(p *peer, r result) {
-	switch {
-	case p.state != Idle: // it was woken meanwhile: its Open is next
-		p.evicted = r.err == nil && r.again.IsZero()
-	case r.err != nil:
-		m.stay(p, time.Now().Add(m.options.EvictAfter))
-	case !r.again.IsZero():
-		m.stay(p, later(r.again, time.Now().Add(minBackOff)))
-	}
-}
-
-// stay leaves an idle peer on the device, until another try at that time.
-func (m *Manager) stay(p *peer, again time.Time) {
-	p.evicted = false
-	m.setGate(p)
-	m.evictAt(p, again)
 }
