@@ -4,11 +4,14 @@ package wg
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
 	"testing"
 	"time"
+
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
 	"github.com/lazybpf/lazybpf/pkg/detect"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
@@ -199,6 +202,30 @@ func TestOldSessions(t *testing.T) {
 			t.Errorf("%s: reading %+v", name, reading)
 		}
 	}
+}
+
+// TestOldSessionHalf has a device remove a peer and then refuse to put it back: it must not be lost.
+func TestOldSessionHalf(t *testing.T) {
+	p := wholePeer(1)
+	p.LastHandshakeTime = time.Now().Add(-time.Minute)
+	d := newFakeDevice(p)
+	c, _ := evictor(t, d)
+	c.finder = places{starts: true}
+	refused := false
+	d.beforePeer = func(config wgtypes.PeerConfig) error {
+		if !config.Remove && !refused {
+			refused = true
+			return errBroken
+		}
+		return nil
+	}
+	if err := c.Open(t.Context(), keyOf(1), lazy.Wake{Time: time.Now()}); !errors.Is(err, errBroken) || !d.has(keyOf(1)) {
+		t.Errorf("error %v, on the device: %v", err, d.has(keyOf(1)))
+	}
+	if err := c.Open(t.Context(), keyOf(1), lazy.Wake{Time: time.Now()}); err != nil {
+		t.Error(err)
+	}
+	expectPeer(t, d, wholePeer(1))
 }
 
 // TestFoundByItself has a peer come while somebody looks for it: WireGuard knows where it is, the finder does not.

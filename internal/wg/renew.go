@@ -3,6 +3,7 @@
 package wg
 
 import (
+	"errors"
 	"time"
 
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
@@ -30,7 +31,9 @@ func (c *Connector) forgetSession(peer lazy.Key, before time.Time) error {
 	if p.LastHandshake.After(before) || time.Since(p.LastHandshake) >= lazy.MinEvictAfter {
 		return nil
 	}
-	err = c.device.renew(p)
+	if err = c.device.renew(p); err != nil {
+		err = errors.Join(err, c.device.add(p)) // it may have been removed
+	}
 	m.changed = time.Now()
 	return err
 }
