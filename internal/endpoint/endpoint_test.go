@@ -259,6 +259,16 @@ func TestHookLeavesSomethingRunning(t *testing.T) {
 	}
 }
 
+// TestHookPrintsForEver is killed before it has filled the memory.
+func TestHookPrintsForEver(t *testing.T) {
+	for _, to := range []string{"", " >&2"} {
+		_, err := run(t.Context(), script(t, "yes"+to), nil)
+		if !errors.Is(err, errPrints) || !strings.HasSuffix(err.Error(), ": killed") {
+			t.Errorf("yes%s: error %v, want %v", to, err, errPrints)
+		}
+	}
+}
+
 // TestHookPrintsMuch before it says where the peer is, or what is wrong: that comes last.
 func TestHookPrintsMuch(t *testing.T) {
 	const much = "head -c 1000000 /dev/zero | tr '\\0' x;"

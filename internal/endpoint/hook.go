@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+	"time"
 	"unicode"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,15 @@ import (
 
 // maxOutput is how much of what a hook prints is read: the last of it.
 const maxOutput = 64 << 10
+
+// A hook that prints without end is killed before it has filled the memory: its
+// output is looked at so often.
+const (
+	outputLimit    = 16 << 20
+	outputInterval = 20 * time.Millisecond
+)
+
+var errPrints = fmt.Errorf("it has printed more than %d MiB", outputLimit>>20)
 
 // run runs a program without a shell, in a process group of its own, and
 // returns what it has printed. When ctx ends the group is killed; what a program
@@ -36,6 +46,9 @@ func run(ctx context.Context, argv, environment []string) (string, error) {
 	}
 	defer stderr.Close()
 
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go limitOutput(ctx, cancel, stdout, stderr)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env, cmd.Dir = environment, "/"
 	cmd.Stdout, cmd.Stderr = stdout, stderr
@@ -44,7 +57,7 @@ func run(ctx context.Context, argv, environment []string) (string, error) {
 	err = cmd.Run()
 	switch {
 	case ctx.Err() != nil:
-		return "", fmt.Errorf("%w: killed", ctx.Err())
+		return "", fmt.Errorf("%w: killed", context.Cause(ctx))
 	case err != nil:
 		if said := lastLine(content(stderr)); said != "" {
 			err = fmt.Errorf("%w: %s", err, said)
@@ -52,6 +65,24 @@ func run(ctx context.Context, argv, environment []string) (string, error) {
 		return "", err
 	}
 	return content(stdout), nil
+}
+
+// limitOutput cancels what writes to files when these are too long.
+func limitOutput(ctx context.Context, cancel context.CancelCauseFunc, files ...*os.File) {
+	ticker := time.NewTicker(outputInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		for _, f := range files {
+			if info, err := f.Stat(); err == nil && info.Size() > outputLimit {
+				cancel(errPrints)
+			}
+		}
+	}
 }
 
 // newFile makes a file in memory that has no name elsewhere.
