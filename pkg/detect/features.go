@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -28,15 +29,20 @@ type Feature struct {
 
 // Features says what this process has on this machine. It changes nothing.
 func Features() []Feature {
-	return []Feature{
+	found := []Feature{
 		{Name: "capabilities", Err: probeCapabilities()},
 		{Name: "tun device", Err: probeTUN(tunPath)},
 		{Name: "ring buffer", Err: since("5.8", features.HaveMapType(ebpf.RingBuf))},
 		{Name: "coarse clock", Err: since("5.11", features.HaveProgramHelper(ebpf.SchedCLS, asm.FnKtimeGetCoarseNs))},
 		{Name: "atomic instructions", Err: since("5.12", probeAtomics())},
-		{Name: "programs", Err: probePrograms()},
-		{Name: "tcx", Err: since("6.6", probeTCX()), Instead: "clsact"},
 	}
+	programs := errLacking
+	if !slices.ContainsFunc(found, func(f Feature) bool { return errors.Is(f.Err, ErrUnsupported) }) {
+		programs = probePrograms()
+	}
+	return append(found,
+		Feature{Name: "programs", Err: programs},
+		Feature{Name: "tcx", Err: since("6.6", probeTCX()), Instead: "clsact"})
 }
 
 // Requirements returns nil if a detector can run, or an error that names
@@ -45,6 +51,7 @@ func Requirements() error {
 	var missing []string
 	for _, f := range Features() {
 		switch {
+		case errors.Is(f.Err, errNotAsked):
 		case errors.Is(f.Err, ErrPermission):
 			// Without capabilities the other probes say nothing of the kernel.
 			return f.Err
@@ -70,9 +77,13 @@ func since(version string, probe error) error {
 	return nil // there, or the probe itself could not run: then using it tells
 }
 
-// errNotAsked is of a probe that the kernel did not let run: what it lets this
-// process do is the concern of another.
-var errNotAsked = fmt.Errorf("not known: %w", ErrPermission)
+var (
+	// errNotAsked is of a probe that the kernel did not let run: what it lets this
+	// process do is the concern of another.
+	errNotAsked = fmt.Errorf("not known: %w", ErrPermission)
+	// errLacking is of the programs where it need not be tried.
+	errLacking = errors.New("not known: they need what is missing")
+)
 
 // capabilities are what the detector needs, and, since Linux 6.18, all it needs:
 // see explain.
