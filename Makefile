@@ -45,7 +45,7 @@ deb: export MAINTAINER = $(shell $(TRUST) git log -1 --format='%an <%ae>')
 deb: export DEB_VERSION := $(DEB_VERSION)
 deb: ## bin/lazybpf_*.deb, for amd64 and arm64
 	rm -rf bin/deb bin/lazybpf_*.deb
-	go run -tags packaging ./cmd/lazybpf bin/deb packaging/*.md
+	go run -tags packaging ./cmd/lazybpf bin/deb packaging/*.[0-9].md
 	mkdir -p bin/deb/doc
 	cp CHANGELOG.md bin/deb/doc/NEWS.md
 	printf 'lazybpf (%s) unstable; urgency=medium\n\n  * See NEWS.md.gz.\n\n -- %s  %s\n' "$$DEB_VERSION" "$$MAINTAINER" \
