@@ -13,7 +13,8 @@
 // and those that do not keep awake. See Effect.
 //
 // A peer is a set of prefixes here: the package knows nothing of keys,
-// endpoints or WireGuard's state. It needs Linux 5.15 and CAP_BPF,
+// endpoints or WireGuard's state. It needs a 64-bit machine, since it shares
+// 64-bit counters and times with the kernel, Linux 5.15, and CAP_BPF,
 // CAP_NET_ADMIN, CAP_NET_RAW; before Linux 6.18 CAP_PERFMON, too.
 //
 //	d, err := detect.New(detect.Options{Interface: "wg0"})
