@@ -82,7 +82,7 @@ type Detector struct {
 	quiet          bool // nothing may be sent to events any more
 	tables         *tables
 	slots          []slot
-	free           []uint32 // slots without peer, the longest unused first
+	free           []uint32 // slots without peer, the longest unused first; see resting
 	lengths        lengths
 	contested      map[netip.Prefix][]uint32 // prefixes of several peers: their slots, the owner last
 	pins           *pins

@@ -122,7 +122,7 @@ func TestRaise(t *testing.T) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		r := bpfPeer{Gate: gate}
-		d.Detector.raise(&r, Event{ID: newID(1, 1)})
+		d.Detector.raise(&r, Event{ID: newID(1000, 1)})
 		if r.Gate != want {
 			t.Errorf("gate %d is %d, want %d", gate, r.Gate, want)
 		}
@@ -131,7 +131,7 @@ func TestRaise(t *testing.T) {
 	raise(armed, woken)
 	raise(woken, woken)
 	raise(answered, answered)
-	if events := d.raised(); len(events) != 1 || events[0].ID != newID(1, 1) {
+	if events := d.raised(); len(events) != 1 || events[0].ID != newID(1000, 1) {
 		t.Errorf("raised %+v, want one event", events)
 	}
 	for range cap(d.events) {

@@ -63,6 +63,10 @@ type slot struct {
 	queue      *queue // nil until a packet was held
 }
 
+// resting is how many slots without peer are left alone, those that had one last: a
+// packet that still has a slot in hand is through before the slot has a new peer.
+const resting = 64
+
 // Add makes the detector watch a peer: traffic to and from the prefixes is
 // its own from now on, as far as no longer prefix of another peer matches.
 // Several peers may have the same prefix: then the last one added owns it, as
@@ -82,27 +86,26 @@ func (d *Detector) Add(prefixes []netip.Prefix) (ID, error) {
 	if d.closed {
 		return 0, ErrClosed
 	}
-	index := uint32(len(d.slots))
-	if len(d.free) > 0 {
+	index, fresh := uint32(len(d.slots)), len(d.free) <= resting
+	if !fresh {
 		index = d.free[0]
 	}
 	if err := d.reserve(index+1, prefixes); err != nil {
 		return 0, err
 	}
-
-	if len(d.free) == 0 {
-		d.slots, d.free = append(d.slots, slot{}), append(d.free, index)
+	if fresh {
+		d.slots = append(d.slots, slot{})
+	} else {
+		d.free = d.free[1:]
 	}
 
 	// The record must be whole before a route leads to it.
 	generation := max(1, d.slots[index].generation+1)
 	*d.tables.record(index) = bpfPeer{Generation: generation}
 	if err := d.claimAll(index, prefixes); err != nil {
+		d.free = append(d.free, index)
 		return 0, fmt.Errorf("add prefixes: %w", err)
 	}
-	// First in, first out: a packet that still has the slot in hand is long
-	// through before the slot has a new peer.
-	d.free = d.free[1:]
 	d.slots[index] = slot{generation: generation, used: true, prefixes: prefixes}
 	return newID(index, generation), nil
 }

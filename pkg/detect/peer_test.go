@@ -71,6 +71,11 @@ func TestUnknownPeer(t *testing.T) {
 	if err := d.Remove(stale); err != nil {
 		t.Fatal(err)
 	}
+	for range resting {
+		if err := d.Remove(d.mustAdd()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	gone := d.mustAdd(single(peer4(2)))
 	if gone.Slot() != stale.Slot() || gone.Generation() != stale.Generation()+1 {
 		t.Fatalf("slot and generation are %s after %s", gone, stale)
@@ -99,32 +104,37 @@ func TestUnknownPeer(t *testing.T) {
 	}
 }
 
-// TestSlots reuses slots, the longest unused first, before it takes new ones.
+// TestSlots reuses slots, the longest unused first, before it takes new ones, but for those that rest.
 func TestSlots(t *testing.T) {
 	t.Parallel()
 	d := newRig(t, Options{})
-	for range 6 {
+	remove := func(slot uint32, generation uint16) {
+		t.Helper()
+		if err := d.Remove(newID(slot, generation)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 6 + resting {
 		d.mustAdd()
 	}
 	unused := []uint32{4, 1, 2}
 	for _, slot := range unused {
-		if err := d.Remove(newID(slot, 1)); err != nil {
-			t.Fatal(err)
-		}
+		remove(slot, 1)
+	}
+	for slot := range uint32(resting) {
+		remove(6+slot, 1)
 	}
 	for _, slot := range unused {
 		if got, want := d.mustAdd(), newID(slot, 2); got != want {
 			t.Errorf("peer %s, want %s", got, want)
 		}
 	}
-	if got, want := d.mustAdd(), newID(6, 1); got != want {
+	if got, want := d.mustAdd(), newID(6+resting, 1); got != want {
 		t.Errorf("peer %s, want %s", got, want)
 	}
 	// Generations begin anew, without 0.
 	d.slots[6].generation = 1<<16 - 1
-	if err := d.Remove(newID(6, 1<<16-1)); err != nil {
-		t.Fatal(err)
-	}
+	remove(4, 2)
 	if got, want := d.mustAdd(), newID(6, 1); got != want {
 		t.Errorf("peer %s, want %s", got, want)
 	}
