@@ -53,11 +53,16 @@ func newTokens(o Options) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(o.WakeRate), o.WakeBurst)
 }
 
+// tokenGrain is what the times of tokens are rounded up to: whoever asks at another
+// moment gets the same time, however the bucket rounds.
+const tokenGrain = time.Millisecond
+
 // untilToken is how long it takes until there is a token.
 func untilToken(tokens *rate.Limiter, now time.Time) time.Duration {
 	missing := (1 - tokens.TokensAt(now)) / float64(tokens.Limit()) * float64(time.Second)
 	const longest = math.MaxInt64 / 2
-	return max(time.Duration(min(math.Ceil(missing), longest)), 1)
+	at := now.Add(time.Duration(min(missing, longest)))
+	return at.Truncate(tokenGrain).Add(tokenGrain).Sub(now)
 }
 
 // want makes c the next call for the peer, as soon as no other runs for it and
