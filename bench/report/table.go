@@ -12,6 +12,7 @@ type row struct {
 	what     string
 	target   float64
 	atLeast  bool // else at most
+	open     bool // there is no target
 	format   string
 	measured figure
 	over     figure // what measured is divided by; its pattern is empty if by nothing
@@ -42,6 +43,32 @@ func (row row) value(r *results) (float64, bool) {
 		value, ok = value/over, ok && has
 	}
 	return value, ok
+}
+
+// goal is the target as text, empty if there is none.
+func (row row) goal() string {
+	sign := "≤ "
+	switch {
+	case row.open:
+		return ""
+	case row.target == 0:
+		sign = ""
+	case row.atLeast:
+		sign = "≥ "
+	}
+	return sign + fmt.Sprintf(row.format, row.target)
+}
+
+func (row row) reached(measured float64) bool {
+	switch {
+	case row.open:
+		return true
+	case row.target == 0:
+		return measured < 0.001 // a thing or two for all of them
+	case row.atLeast:
+		return measured >= row.target
+	}
+	return measured <= row.target
 }
 
 // targets are those of the project. A format has the unit.
@@ -105,8 +132,8 @@ var targets = []row{
 		target: 0.1, format: "%.3f %%", measured: figure{pattern: `bench\.Daemon`, unit: "cpu-%"},
 	},
 	{
-		what:   "drift check, which reads the device, 100,000 peers: CPU of the daemon, of a core",
-		target: 2, format: "%.2f %%", measured: figure{pattern: `bench\.Daemon`, unit: "drift-cpu-%"},
+		what: "drift check, which reads the device, 100,000 peers: CPU of the daemon, of a core",
+		open: true, format: "%.2f %%", measured: figure{pattern: `bench\.Daemon`, unit: "drift-cpu-%"},
 	},
 	{
 		what:   "event: packet to manager, median",
@@ -164,13 +191,6 @@ func (r *results) table() string {
 		if !ok {
 			continue
 		}
-		sign, reached := "≤ ", measured <= row.target
-		if row.atLeast {
-			sign, reached = "≥ ", measured >= row.target
-		}
-		if row.target == 0 {
-			sign, reached = "", measured < 0.001 // a thing or two for all of them
-		}
 		usual, ratio := "–", "–"
 		if value, ok := row.usual.of(r); ok {
 			usual = fmt.Sprintf(row.format, value)
@@ -178,8 +198,14 @@ func (r *results) table() string {
 				ratio = fmt.Sprintf("%.3g", value/measured)
 			}
 		}
-		fmt.Fprintf(&text, "| %s | %s"+row.format+" | "+row.format+" | %s | %s | %s |\n",
-			row.what, sign, row.target, measured, usual, ratio, map[bool]string{true: "reached", false: "**missed**"}[reached])
+		goal, verdict := row.goal(), "reached"
+		switch {
+		case goal == "":
+			goal, verdict = "–", "–"
+		case !row.reached(measured):
+			verdict = "**missed**"
+		}
+		fmt.Fprintf(&text, "| %s | %s | "+row.format+" | %s | %s | %s |\n", row.what, goal, measured, usual, ratio, verdict)
 	}
 	return text.String()
 }
@@ -190,11 +216,7 @@ func (r *results) limits() string {
 	var text strings.Builder
 	for _, row := range targets {
 		measured, ok := row.value(r)
-		missed := measured > row.target && row.target > 0
-		if row.atLeast {
-			missed = measured < row.target
-		}
-		if !ok || !missed {
+		if !ok || row.reached(measured) {
 			continue
 		}
 		fmt.Fprintf(&text, "* %s: "+row.format+".\n", row.what, measured)
