@@ -7,6 +7,8 @@ import (
 	"errors"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/lazybpf/lazybpf/internal/wg"
 )
 
@@ -15,7 +17,7 @@ import (
 // that it would keep the machine busy.
 const (
 	followInterval = 3 * time.Second
-	followShare    = 50 // a reading takes at most 1/50 of the time
+	followShare    = 50 // a reading takes at most 1/50 of the time, and of a CPU's
 )
 
 // linkSettle is how long after a change of network interfaces we look: who
@@ -75,8 +77,10 @@ func (w *watcher) look(ctx context.Context) {
 }
 
 func (w *watcher) read(ctx context.Context, s *session) {
-	begin := time.Now()
-	defer func() { w.due = time.Now().Add(max(followInterval, followShare*time.Since(begin))) }()
+	begin, cpu := time.Now(), cpuTime()
+	defer func() {
+		w.due = time.Now().Add(max(followInterval, followShare*max(time.Since(begin), cpuTime()-cpu)))
+	}()
 	switch err := s.read(ctx); {
 	case err == nil, ctx.Err() != nil:
 	case errors.Is(err, wg.ErrNoDevice):
@@ -84,6 +88,14 @@ func (w *watcher) read(ctx context.Context, s *session) {
 	default:
 		w.log.WithError(explain(w.options.Interface, err)).Warn("cannot follow the interface, trying again")
 	}
+}
+
+// cpuTime is how long all threads of this process have run: a reading has the
+// garbage collector run beside it.
+func cpuTime() time.Duration {
+	var usage unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &usage) // fails for other arguments only
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // leave ends the session of an interface that is gone.
