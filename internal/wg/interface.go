@@ -3,6 +3,7 @@
 package wg
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -24,7 +25,7 @@ func interfaceID(index int) (string, error) {
 	}
 	defer unix.Close(fd)
 	namespace, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
-	if err != nil {
+	if err != nil && !errors.Is(err, unix.ENOPROTOOPT) { // before Linux 5.14, where lazybpf does not run
 		return "", os.NewSyscallError("getsockopt SO_NETNS_COOKIE", err)
 	}
 	return fmt.Sprintf("%s/%d/%d", strings.TrimSpace(string(boot)), namespace, index), nil
