@@ -3,26 +3,12 @@
 package daemon
 
 import (
-	"errors"
 	"testing"
-
-	"github.com/vishvananda/netlink"
 
 	"github.com/lazybpf/lazybpf/internal/lab"
 	"github.com/lazybpf/lazybpf/internal/lab/labtest"
 	"github.com/lazybpf/lazybpf/pkg/control"
 )
-
-func rename(t *testing.T, from, to string) {
-	t.Helper()
-	link, err := netlink.LinkByName(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(netlink.LinkSetDown(link), netlink.LinkSetName(link, to), netlink.LinkSetUp(link)); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // TestRenamed has the interface get another name. That is gone for the daemon, as an interface that is deleted; but its peers
 // are there still, and get back what they had.
@@ -34,13 +20,13 @@ func TestRenamed(t *testing.T) {
 	add(t, n, evictee, "10.98.1.0/24")
 	d := manage(t, optionsFor(t, n))
 	evict(t, d, evictee)
-	rename(t, n.Here.Name, "other"+n.Here.Name)
+	labtest.Rename(t, n.Here.Name, "other"+n.Here.Name)
 	look(t, d)
 	if s, _ := d.now(); s != nil {
 		t.Error("there is a session")
 	}
 	expectFiles(t, d, "wg0.sock")
-	rename(t, "other"+n.Here.Name, n.Here.Name)
+	labtest.Rename(t, "other"+n.Here.Name, n.Here.Name)
 	expectKeepalive(t, n, far, every)
 	expectKeepalive(t, n, evictee, every)
 	look(t, d)

@@ -250,7 +250,7 @@ func TestInterfaceMadeAnew(t *testing.T) {
 	}
 	key := lazy.Key(n.There.PublicKey)
 	for _, name := range [][2]string{{n.Here.Name, "renamed0"}, {"renamed0", n.Here.Name}} {
-		rename(t, name[0], name[1])
+		labtest.Rename(t, name[0], name[1])
 		if err := d.Configure(Change{Key: key, Keepalive: time.Minute}); err != nil {
 			t.Errorf("now %s: %v", name[1], err)
 		}
@@ -279,7 +279,7 @@ func moveDevice(t *testing.T, n *lab.Network, name string) {
 	t.Helper()
 	move := func(from, to string) {
 		t.Helper()
-		rename(t, from, to)
+		labtest.Rename(t, from, to)
 		if n.Kind() == lab.WireGuardGo {
 			if err := os.Rename(userspaceSocket(from), userspaceSocket(to)); err != nil {
 				t.Fatal(err)
@@ -292,15 +292,3 @@ func moveDevice(t *testing.T, n *lab.Network, name string) {
 
 // userspaceSocket is where a wireguard-go is configured.
 func userspaceSocket(name string) string { return "/var/run/wireguard/" + name + ".sock" }
-
-// rename gives a link another name, which takes it being down.
-func rename(t *testing.T, from, to string) {
-	t.Helper()
-	link, err := netlink.LinkByName(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(netlink.LinkSetDown(link), netlink.LinkSetName(link, to), netlink.LinkSetUp(link)); err != nil {
-		t.Fatal(err)
-	}
-}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package labtest
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+)
+
+// Rename gives a link another name, which takes it being down.
+func Rename(t testing.TB, from, to string) {
+	t.Helper()
+	link, err := netlink.LinkByName(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(netlink.LinkSetDown(link), netlink.LinkSetName(link, to), netlink.LinkSetUp(link)); err != nil {
+		t.Fatal(err)
+	}
+}
