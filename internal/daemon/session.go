@@ -5,6 +5,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"sync"
 	"time"
@@ -22,7 +23,6 @@ import (
 // of the peers is carried over.
 type session struct {
 	d         *Daemon
-	index     int // of the interface
 	device    *wg.Device
 	finder    finder
 	connector *wg.Connector
@@ -64,9 +64,6 @@ func (d *Daemon) begin(ctx context.Context, ready func() error) (*session, error
 func (s *session) open(ctx context.Context) (peers []wg.Peer, err error) {
 	policy := s.d.policy.Load()
 	iface := policy.options.Interface
-	if s.index, err = s.d.links.index(iface); err != nil {
-		return nil, err
-	}
 	if s.device, peers, err = openDevice(ctx, iface); err != nil {
 		return nil, err
 	}
@@ -77,6 +74,10 @@ func (s *session) open(ctx context.Context) (peers []wg.Peer, err error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	// The detector has found it by its name, too.
+	if !s.isThere() {
+		return nil, fmt.Errorf("%s: %w", iface, wg.ErrNoDevice)
 	}
 	// From here on nobody else manages the interface.
 	s.finder = finder{endpoint.NewFinder(), s.d.policy.Load, s.peersNow}
@@ -188,7 +189,7 @@ func (s *session) peersNow() roster {
 // name that cannot be looked up says nothing.
 func (s *session) isThere() bool {
 	index, err := s.d.links.index(s.d.options.Interface)
-	return err != nil || index == s.index
+	return err != nil || index == s.device.Index()
 }
 
 // abandon ends a session of which nobody hears any more.

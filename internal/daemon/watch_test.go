@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/lazybpf/lazybpf/internal/config"
 	"github.com/lazybpf/lazybpf/internal/lab"
 	"github.com/lazybpf/lazybpf/internal/lab/labtest"
+	"github.com/lazybpf/lazybpf/internal/wg"
 	"github.com/lazybpf/lazybpf/pkg/control"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
@@ -464,6 +466,30 @@ func TestStartInterruptedWhileReading(t *testing.T) {
 		t.Errorf("error %v, want that of the context", err)
 	}
 	release()
+	if left := files(t, options); len(left) > 0 || parkingDevice(t, n) {
+		t.Errorf("left: files %v, parking device: %v", left, parkingDevice(t, n))
+	}
+}
+
+// TestStartWhileReplaced has another interface take the name while the daemon begins with the first: it is not managed as if
+// it were that one.
+func TestStartWhileReplaced(t *testing.T) {
+	t.Parallel()
+	n := labtest.Network(t, lab.Options{Userspace: true})
+	name := n.Here.Name
+	labtest.TUN(t, name+"b")
+	var asked atomic.Int32
+	intercept(t, n, func() bool {
+		if asked.Add(1) == 2 { // it is found, and being read
+			labtest.Rename(t, name, name+"a")
+			labtest.Rename(t, name+"b", name)
+		}
+		return true
+	})
+	options := optionsFor(t, n)
+	if _, err := New(t.Context(), options); !errors.Is(err, wg.ErrNoDevice) {
+		t.Errorf("error %v, want that there is no such device", err)
+	}
 	if left := files(t, options); len(left) > 0 || parkingDevice(t, n) {
 		t.Errorf("left: files %v, parking device: %v", left, parkingDevice(t, n))
 	}

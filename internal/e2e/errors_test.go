@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/lazybpf/lazybpf/internal/daemon"
@@ -32,25 +31,10 @@ func checkLine(t testing.TB, err error, texts ...string) {
 	}
 }
 
-// newTUN makes a TUN device that is nobody's.
-func newTUN(t *testing.T, name string) {
-	t.Helper()
-	tun := &netlink.Tuntap{LinkAttrs: netlink.NewLinkAttrs(), Mode: netlink.TUNTAP_MODE_TUN}
-	tun.Name = name
-	if err := netlink.LinkAdd(tun); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := netlink.LinkDel(tun); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 // TestWrongInterface names an interface that cannot be managed.
 func TestWrongInterface(t *testing.T) {
 	n := labtest.Network(t, lab.Options{})
-	newTUN(t, "tun7")
+	labtest.TUN(t, "tun7")
 	cable := strings.Replace(n.Here.Name, "wg", "veth", 1)
 	for name, texts := range map[string][]string{
 		"none": {"no such device", "bring it up first", "wg-quick up none"},

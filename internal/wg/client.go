@@ -25,38 +25,35 @@ type client interface {
 type boundClient struct {
 	client
 	links *netlink.Handle
-	index int    // of the interface; the kernel gives it to no other
-	id    string // see interfaceID
-	kind  string // see Device.Kind
+	index int // of the interface; the kernel gives it to no other
+	kind  wgtypes.DeviceType
+}
+
+// findLink finds an interface in the calling thread's network namespace. Error:
+// os.ErrNotExist.
+func findLink(name string) (netlink.Link, error) {
+	links, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	defer links.Close()
+	link, err := links.LinkByName(name)
+	return link, notExist(err)
 }
 
 // newClient binds a client to an interface of the calling thread's network
-// namespace. Error: os.ErrNotExist.
-func newClient(name string) (boundClient, error) {
+// namespace.
+func newClient(index int, kind wgtypes.DeviceType) (client, error) {
 	links, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
-		return boundClient{}, err
-	}
-	link, err := links.LinkByName(name)
-	if err != nil {
-		links.Close()
-		return boundClient{}, notExist(err)
+		return nil, err
 	}
 	c, err := wgctrl.New()
 	if err != nil {
 		links.Close()
-		return boundClient{}, err
+		return nil, err
 	}
-	id, err := interfaceID(link.Attrs().Index)
-	if err != nil {
-		links.Close()
-		return boundClient{}, errors.Join(err, c.Close())
-	}
-	kind := wgtypes.Userspace
-	if _, ok := link.(*netlink.Wireguard); ok {
-		kind = wgtypes.LinuxKernel
-	}
-	return boundClient{c, links, link.Attrs().Index, id, kind.String()}, nil
+	return boundClient{c, links, index, kind}, nil
 }
 
 func (c boundClient) Device(name string) (*wgtypes.Device, error) {
@@ -83,7 +80,7 @@ func (c boundClient) nameNow(before string) (string, error) {
 		return "", notExist(err)
 	}
 	name := link.Attrs().Name
-	if name == before || c.kind == wgtypes.LinuxKernel.String() {
+	if name == before || c.kind == wgtypes.LinuxKernel {
 		return name, nil
 	}
 	// The socket of wireguard-go stays where it was, until it gives way to that of

@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
@@ -55,9 +56,10 @@ type Change struct {
 
 // Device is a WireGuard device. Its methods may be called from any goroutine.
 type Device struct {
-	name string
-	kind string
-	id   string // see interfaceID
+	name  string
+	kind  wgtypes.DeviceType
+	index int    // of the interface
+	id    string // see interfaceID
 	// A client does one thing at a time. Reading a device with many peers takes
 	// long, and a peer that wakes must not wait for it.
 	read, write client
@@ -70,39 +72,72 @@ type Device struct {
 
 // Open finds a device in the network namespace of the calling thread. Errors:
 // ErrNoDevice, ErrNotWireGuard, ErrPermission.
-func Open(name string) (*Device, error) {
-	read, err := newClient(name)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, explain(err))
+func Open(name string) (_ *Device, err error) {
+	d := &Device{name: name}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%s: %w", name, errors.Join(explain(err), d.Close()))
+		}
+	}()
+	if err := d.bind(); err != nil {
+		return nil, err
 	}
-	write, err := newClient(name)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", name, explain(err)), read.Close())
-	}
-	d := &Device{name: name, kind: read.kind, id: read.id, read: read, write: write}
 	// To change nothing shows whether it is a WireGuard device, however many
 	// peers it has: reading them takes long.
-	if err := write.ConfigureDevice(name, wgtypes.Config{}); err != nil {
-		if err = explain(err); errors.Is(err, ErrNoDevice) {
-			err = ErrNotWireGuard
-		}
-		return nil, errors.Join(fmt.Errorf("%s: %w", name, err), d.Close())
+	if err := d.write.ConfigureDevice(name, wgtypes.Config{}); errors.Is(explain(err), ErrNoDevice) {
+		return nil, ErrNotWireGuard
+	} else if err != nil {
+		return nil, err
 	}
 	return d, nil
 }
 
+// bind finds the interface of the device's name, once: a moment later the name may
+// be another's. Error: os.ErrNotExist.
+func (d *Device) bind() error {
+	link, err := findLink(d.name)
+	if err != nil {
+		return err
+	}
+	d.index = link.Attrs().Index
+	if d.id, err = interfaceID(d.index); err != nil {
+		return err
+	}
+	d.kind = wgtypes.Userspace
+	if _, ok := link.(*netlink.Wireguard); ok {
+		d.kind = wgtypes.LinuxKernel
+	}
+	for _, c := range []*client{&d.read, &d.write} {
+		if *c, err = newClient(d.index, d.kind); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Kind says whose WireGuard it is: "Linux kernel" or "userspace".
-func (d *Device) Kind() string { return d.kind }
+func (d *Device) Kind() string { return d.kind.String() }
 
 // ID tells the interface from all others: those of its name before and after it,
 // in other network namespaces, and after a reboot.
 func (d *Device) ID() string { return d.id }
 
+// Index is that of the interface, which the kernel gives to no other.
+func (d *Device) Index() int { return d.index }
+
 // Name is the device's name.
 func (d *Device) Name() string { return d.name }
 
 // Close lets go of the device.
-func (d *Device) Close() error { return errors.Join(d.read.Close(), d.write.Close()) }
+func (d *Device) Close() error {
+	var errs []error
+	for _, c := range []client{d.read, d.write} {
+		if c != nil {
+			errs = append(errs, c.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // Peers reads all peers of the device, which takes time in proportion to their
 // number. Errors: ErrNoDevice, ErrPermission.

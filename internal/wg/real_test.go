@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 
 	"github.com/lazybpf/lazybpf/internal/lab"
@@ -201,34 +200,25 @@ func TestOpenRefuses(t *testing.T) {
 
 // TestDeadUserspace has a TUN device whose wireguard-go is dead, but for the socket that it has left.
 func TestDeadUserspace(t *testing.T) {
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = "dead0"
-	tun := &netlink.Tuntap{LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TUN}
-	if err := netlink.LinkAdd(tun); err != nil {
+	const name = "dead0"
+	labtest.TUN(t, name)
+	if err := os.MkdirAll(filepath.Dir(userspaceSocket(name)), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := netlink.LinkDel(tun); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := os.MkdirAll(filepath.Dir(userspaceSocket(attrs.Name)), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	socket, err := net.Listen("unix", userspaceSocket(attrs.Name))
+	socket, err := net.Listen("unix", userspaceSocket(name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	socket.(*net.UnixListener).SetUnlinkOnClose(false)
 	t.Cleanup(func() {
-		if err := os.Remove(userspaceSocket(attrs.Name)); err != nil {
+		if err := os.Remove(userspaceSocket(name)); err != nil {
 			t.Error(err)
 		}
 	})
 	if err := socket.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if d, err := Open(attrs.Name); !errors.Is(err, ErrNotWireGuard) {
+	if d, err := Open(name); !errors.Is(err, ErrNotWireGuard) {
 		t.Errorf("error %v, want ErrNotWireGuard", err)
 		if err == nil {
 			d.Close()

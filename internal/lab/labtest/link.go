@@ -20,3 +20,19 @@ func Rename(t testing.TB, from, to string) {
 		t.Fatal(err)
 	}
 }
+
+// TUN makes a TUN device that no program has open, until the test ends.
+func TUN(t testing.TB, name string) {
+	t.Helper()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	tun := &netlink.Tuntap{LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TUN}
+	if err := netlink.LinkAdd(tun); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := netlink.LinkDel(tun); err != nil {
+			t.Error(err)
+		}
+	})
+}
