@@ -14,7 +14,7 @@ import (
 // packet takes an event of the detector's.
 func (m *Manager) packet(event detect.Event) {
 	p := m.byID[event.ID]
-	if p == nil || event.Time.Before(p.armedAt) {
+	if p == nil || event.Time.Before(p.idleSince) {
 		return
 	}
 	reason := ReasonEgress
@@ -151,7 +151,7 @@ const (
 func (m *Manager) giveUp(p *peer, now time.Time) {
 	_ = m.detector.Discard(p.id)
 	p.stir().failures++
-	p.backingOff = true
+	p.backingOff, p.idleSince = true, now
 	m.deadlines.set(p, now.Add(backOff(p.failures)))
 }
 

@@ -14,7 +14,7 @@ func (m *Manager) evict(p *peer, now time.Time) {
 	}
 	p.evicted = true
 	m.setGate(p)
-	if m.activity(p).Last().After(p.armedAt) {
+	if m.stirring(p) {
 		m.stay(p, now.Add(m.options.EvictAfter))
 		return
 	}

@@ -28,8 +28,8 @@ type peer struct {
 	next       call // waits for another call to return, or for its turn
 	urgent     bool // next is an Open that somebody has asked for
 
-	armedAt  time.Time // events of before are not of this dormancy
-	deadline int       // where it stands in the deadlines
+	idleSince time.Time // events of before are not of this dormancy
+	deadline  int       // where it stands in the deadlines
 
 	// Read, it is always there. Who writes to it calls stir first.
 	*past

@@ -160,7 +160,7 @@ func (m *Manager) SetOptions(options Options) error {
 		for _, p := range m.peers {
 			m.refresh(p)
 			if p.state == Idle && !p.backingOff && m.options.EvictAfter != before.EvictAfter {
-				m.evictAt(p, later(p.armedAt.Add(m.options.EvictAfter), time.Now()))
+				m.evictAt(p, later(p.idleSince.Add(m.options.EvictAfter), time.Now()))
 			}
 		}
 		m.callWaiting()
@@ -202,7 +202,7 @@ func (m *Manager) status(p *peer) Status {
 	case p.backingOff:
 		s.RetryAt = m.deadlines.of(p)
 	case p.state == Idle:
-		s.IdleSince = p.armedAt
+		s.IdleSince = p.idleSince
 	}
 	return s
 }

@@ -106,14 +106,15 @@ func (m *model) connected(p *modelPeer) {
 func (m *model) giveUp(p *modelPeer, err error) {
 	p.state, p.err = Idle, err
 	p.failures++
-	p.failedAt, p.retryAt = m.now, time.Time{}
+	p.idleSince, p.failedAt, p.retryAt = m.now, m.now, time.Time{}
 	p.record.discard()
 }
 
 func (m *model) park(p *modelPeer) {
-	before := p.record.activity.Packets()
+	before := p.record.activity
+	woken := p.state == Idle && before.Last().After(p.idleSince)
 	m.arm(p)
-	if !p.lost && p.record.activity.Packets() != before {
+	if woken || !p.lost && p.record.activity.Packets() != before.Packets() {
 		p.record.open()
 		if p.state != Connected { // an Open that was given up has succeeded
 			m.connected(p)
@@ -133,7 +134,7 @@ func (m *model) arm(p *modelPeer) {
 	if r.before {
 		m.pass(p, r.direction)
 	}
-	p.armedAt, p.failedAt = m.now, time.Time{}
+	p.idleSince, p.failedAt = m.now, time.Time{}
 	m.setGate(p)
 	m.evictLater(p, m.now.Add(m.options.EvictAfter))
 	if r.after {

@@ -48,7 +48,7 @@ type modelPeer struct {
 	evicted   bool
 	record    fakePeer  // the detector's
 	since     time.Time // connected, or without its connection
-	armedAt   time.Time
+	idleSince time.Time
 	evictAt   time.Time
 	wake      Reason
 	wokenAt   time.Time
@@ -87,7 +87,7 @@ func (m *model) setOptions(options Options) {
 	for _, p := range m.dormant() {
 		m.setGate(p)
 		if m.options.EvictAfter != before.EvictAfter {
-			m.evictLater(p, later(p.armedAt.Add(m.options.EvictAfter), m.now))
+			m.evictLater(p, later(p.idleSince.Add(m.options.EvictAfter), m.now))
 		}
 	}
 	m.follow()

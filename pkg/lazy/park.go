@@ -18,7 +18,7 @@ func (m *Manager) holds(p *peer) bool {
 
 // arm makes the next packet of the peer wake it.
 func (m *Manager) arm(p *peer, now time.Time) {
-	p.armedAt, p.backingOff = now, false
+	p.idleSince, p.backingOff = now, false
 	m.evictAt(p, now.Add(m.options.EvictAfter))
 	m.setGate(p)
 }
@@ -36,8 +36,10 @@ func (m *Manager) setGate(p *peer) {
 func (m *Manager) park(p *peer, from State) {
 	now := time.Now()
 	before := m.activity(p)
+	// The event of a packet that has come since it went idle may be on its way.
+	woken := from == Idle && m.stirring(p)
 	m.arm(p, now)
-	if !p.lost && talked(before, m.activity(p), now) {
+	if woken || !p.lost && talked(before, m.activity(p), now) {
 		_ = m.detector.Open(p.id)
 		p.state = Connected
 		if from == Connected {
@@ -50,6 +52,9 @@ func (m *Manager) park(p *peer, from State) {
 	p.lost = false
 	m.want(p, callClose)
 }
+
+// stirring says whether an idle peer has been talked to since it went idle.
+func (m *Manager) stirring(p *peer) bool { return m.activity(p).Last().After(p.idleSince) }
 
 // maxTick is a tick of the kernel's clock, at worst (CONFIG_HZ=100). Times of
 // activity are up to two ticks early.

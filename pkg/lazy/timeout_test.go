@@ -184,6 +184,31 @@ func TestOverdueOpenSucceedsJustInTime(t *testing.T) {
 	})
 }
 
+// One that somebody talks to again is kept: what its packet raised may come
+// after the end of the Open.
+func TestOverdueOpenSucceedsAfterPacket(t *testing.T) {
+	for name, wait := range map[string]func(*world){
+		"backing off": func(*world) { time.Sleep(time.Nanosecond) },
+		"armed":       func(w *world) { w.sleepBackOff(1); time.Sleep(time.Nanosecond) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 20 { // either may be heard of first
+				play(t, Options{OpenTimeout: openTimeout}, func(w *world) {
+					answers := w.hangTooLong()
+					wait(w)
+					w.ok(w.do(func() error {
+						w.detector.send(detect.Egress, address(1))
+						answers.give(w, nil)
+						return nil
+					}))
+					w.is(1, Connected)
+					w.closed(1, 0)
+				})
+			}
+		})
+	}
+}
+
 // A permanent peer is welcome at any time.
 func TestOverdueOpenOfPermanentPeer(t *testing.T) {
 	play(t, Options{OpenTimeout: openTimeout}, func(w *world) {
