@@ -57,12 +57,16 @@ func newTokens(o Options) *rate.Limiter {
 // moment gets the same time, however the bucket rounds.
 const tokenGrain = time.Millisecond
 
-// untilToken is how long it takes until there is a token.
+// untilToken is how long it takes until there is a token. It is 0 just when the
+// bucket gives one, which a few 1e-16 may be missing of.
 func untilToken(tokens *rate.Limiter, now time.Time) time.Duration {
 	missing := (1 - tokens.TokensAt(now)) / float64(tokens.Limit()) * float64(time.Second)
 	const longest = math.MaxInt64 / 2
-	at := now.Add(time.Duration(min(missing, longest)))
-	return at.Truncate(tokenGrain).Add(tokenGrain).Sub(now)
+	wait := time.Duration(min(missing, longest))
+	if wait <= 0 {
+		return 0
+	}
+	return now.Add(wait).Truncate(tokenGrain).Add(tokenGrain).Sub(now)
 }
 
 // want makes c the next call for the peer, as soon as no other runs for it and

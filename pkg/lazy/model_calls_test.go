@@ -93,7 +93,7 @@ func (m *model) turn() *modelPeer {
 func (p *modelPeer) asked() bool       { return p.next == callOpen && p.urgent }
 func (p *modelPeer) awaitsToken() bool { return p.next == callOpen && !p.urgent }
 
-func (m *model) hasToken() bool { return m.tokens.TokensAt(m.now) >= 1 || m.options.WakeRate == 0 }
+func (m *model) hasToken() bool { return untilToken(m.tokens, m.now) == 0 }
 
 func (m *model) begin(p *modelPeer) {
 	if p.awaitsToken() {
