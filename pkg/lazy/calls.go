@@ -4,10 +4,7 @@ package lazy
 
 import (
 	"container/list"
-	"math"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // This file says when a connector is called: for each peer one call after the
@@ -35,38 +32,14 @@ type calls struct {
 	// What waits for its turn: Opens that somebody has asked for, Opens by
 	// packets and groups, and what idle peers need.
 	requests, wakes, rest list.List
-	tokens                *rate.Limiter // for the Opens by packets and groups
-	token                 *time.Timer   // fires when there is one for the next of them
+	tokens                tokens
+	token                 *time.Timer // fires when there is one for the next of the wakes
 }
 
 func newCalls() calls {
 	token := time.NewTimer(0)
 	token.Stop()
 	return calls{running: make(map[Key]*job), token: token}
-}
-
-// newTokens makes the bucket of WakeRate and WakeBurst. It is full.
-func newTokens(o Options) *rate.Limiter {
-	if o.WakeRate == 0 {
-		return rate.NewLimiter(rate.Inf, 0)
-	}
-	return rate.NewLimiter(rate.Limit(o.WakeRate), o.WakeBurst)
-}
-
-// tokenGrain is what the times of tokens are rounded up to: whoever asks at another
-// moment gets the same time, however the bucket rounds.
-const tokenGrain = time.Millisecond
-
-// untilToken is how long it takes until there is a token. It is 0 just when the
-// bucket gives one, which a few 1e-16 may be missing of.
-func untilToken(tokens *rate.Limiter, now time.Time) time.Duration {
-	missing := (1 - tokens.TokensAt(now)) / float64(tokens.Limit()) * float64(time.Second)
-	const longest = math.MaxInt64 / 2
-	wait := time.Duration(min(missing, longest))
-	if wait <= 0 {
-		return 0
-	}
-	return now.Add(wait).Truncate(tokenGrain).Add(tokenGrain).Sub(now)
 }
 
 // want makes c the next call for the peer, as soon as no other runs for it and
@@ -113,8 +86,8 @@ func (m *Manager) callWaiting() {
 		m.start(c.requests.Front().Value.(*peer))
 	}
 	for c.opens < m.options.MaxOpens && c.wakes.Len() > 0 {
-		if now := time.Now(); !c.tokens.AllowN(now, 1) {
-			c.token.Reset(untilToken(c.tokens, now))
+		if now := time.Now(); !c.tokens.take(now) {
+			c.token.Reset(c.tokens.until(now))
 			return
 		}
 		m.start(c.wakes.Front().Value.(*peer))

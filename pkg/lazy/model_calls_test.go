@@ -93,11 +93,11 @@ func (m *model) turn() *modelPeer {
 func (p *modelPeer) asked() bool       { return p.next == callOpen && p.urgent }
 func (p *modelPeer) awaitsToken() bool { return p.next == callOpen && !p.urgent }
 
-func (m *model) hasToken() bool { return untilToken(m.tokens, m.now) == 0 }
+func (m *model) hasToken() bool { return m.tokens.until(m.now) == 0 }
 
 func (m *model) begin(p *modelPeer) {
 	if p.awaitsToken() {
-		m.tokens.AllowN(m.now, 1)
+		m.tokens.take(m.now)
 	}
 	c := &modelCall{
 		peer: p, call: p.next, manners: m.manners[p.n], until: m.now.Add(m.options.OpenTimeout),

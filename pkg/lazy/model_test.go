@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/lazybpf/lazybpf/pkg/detect"
 )
 
@@ -25,7 +23,7 @@ type model struct {
 
 	calls  map[byte]*modelCall // that run, by the peer's number
 	queue  []*modelPeer        // that want a call and have none, in order
-	tokens *rate.Limiter       // for Opens by packets and groups
+	tokens tokens              // for Opens by packets and groups
 	begun  map[call]map[byte]int
 
 	returned []*modelCall // results on their way

@@ -168,7 +168,7 @@ func (m *model) next() (next time.Time) {
 	}
 	for _, p := range m.queue {
 		if p.awaitsToken() && !m.hasToken() {
-			sooner(m.now.Add(untilToken(m.tokens, m.now)))
+			sooner(m.now.Add(m.tokens.until(m.now)))
 		}
 	}
 	return next
