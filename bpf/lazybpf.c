@@ -208,7 +208,7 @@ volatile __u8 next[256];
 const volatile __u64 masks[256][2];
 
 /* Odd random numbers, so that nobody can choose addresses that share a bucket. */
-const volatile __u64 hash_factors[2];
+const volatile __u64 hash_factors[3];
 const volatile __u32 routes_shift; /* of a hash, to the index of its bucket */
 
 /* The set of rules that is tried after the peer's own. One byte: see above. */
@@ -246,6 +246,8 @@ static __always_inline struct route_key key_of(__u64 high, __u64 low, __u8 eleme
 	__u64 masked[2] = {high & masks[element][0], low & masks[element][1]};
 	__u64 hash = (masked[0] + element) * hash_factors[0] + masked[1] * hash_factors[1];
 
+	/* Once more: the multiples of some numbers, as of addresses in a row, lie close together. */
+	hash = (hash ^ hash >> 32) * hash_factors[2];
 	return (struct route_key){
 		.address = {masked[0], masked[1]},
 		.tag = (hash >> 16 & 0xffffff00) | element,

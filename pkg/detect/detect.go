@@ -5,7 +5,6 @@ package detect
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"sync"
 
@@ -188,7 +187,7 @@ func newSpec(p *parking, countMulticast bool) (*ebpf.CollectionSpec, error) {
 		spec.Variables[bpfVarReplayCookie].Set(p.replay.cookie),
 		spec.Variables[bpfVarCountMulticast].Set(multicast),
 		spec.Variables[bpfVarMasks].Set(netmasks()),
-		spec.Variables[bpfVarHashFactors].Set([2]uint64{rand.Uint64() | 1, rand.Uint64() | 1}),
+		spec.Variables[bpfVarHashFactors].Set(newHashFactors()),
 	)
 }
 

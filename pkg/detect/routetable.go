@@ -5,6 +5,7 @@ package detect
 import (
 	"encoding/binary"
 	"math/bits"
+	"math/rand/v2"
 	"net/netip"
 	"sync/atomic"
 	"unsafe"
@@ -16,7 +17,7 @@ import (
 // are replaced.
 type routeTable struct {
 	buckets []bpfBucket
-	factors [2]uint64
+	factors hashFactors
 	shift   uint32
 	used    uint32 // routes, those of nobody included
 }
@@ -32,7 +33,7 @@ func bucketsFor(routes uint32) (buckets, shift uint32) {
 	return 1 << n, uint32(64 - n)
 }
 
-func newRouteTable(memory []byte, factors [2]uint64, buckets, shift uint32) routeTable {
+func newRouteTable(memory []byte, factors hashFactors, buckets, shift uint32) routeTable {
 	return routeTable{
 		buckets: unsafe.Slice((*bpfBucket)(unsafe.Pointer(unsafe.SliceData(memory))), buckets),
 		factors: factors, shift: shift,
@@ -54,9 +55,20 @@ func keyOf(p netip.Prefix) routeKey {
 	return routeKey{[2]uint64{binary.BigEndian.Uint64(a[:]), binary.BigEndian.Uint64(a[8:])}, element(p)}
 }
 
+// hashFactors are odd random numbers.
+type hashFactors [3]uint64
+
+func newHashFactors() (f hashFactors) {
+	for i := range f {
+		f[i] = rand.Uint64() | 1
+	}
+	return f
+}
+
 // hash is key_of of bpf/lazybpf.c.
 func (t *routeTable) hash(k routeKey) (bucket uint64, tag uint32) {
 	h := (k.address[0]+uint64(k.element))*t.factors[0] + k.address[1]*t.factors[1]
+	h = (h ^ h>>32) * t.factors[2]
 	return h >> t.shift, uint32(h>>16)&^0xff | uint32(k.element)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+	"unsafe"
 )
 
 // TestRoutesCrowded has many prefixes, of both families and several lengths,
@@ -72,6 +73,31 @@ func crowded(table *routeTable, n int) []netip.Prefix {
 		}
 	}
 	return prefixes
+}
+
+// TestRoutesInARow has the addresses of a subnet, by which most peers are known, spread over the buckets as if they were
+// random ones, whatever the factors.
+func TestRoutesInARow(t *testing.T) {
+	const all = 1024
+	buckets, shift := bucketsFor(all)
+	memory := make([]byte, uintptr(buckets)*unsafe.Sizeof(bpfBucket{}))
+	for range 1000 {
+		clear(memory)
+		factors := newHashFactors()
+		table := newRouteTable(memory, factors, buckets, shift)
+		for a, n := netip.MustParseAddr("10.0.0.0"), 0; n < all; a, n = a.Next(), n+1 {
+			if !table.set(keyOf(netip.PrefixFrom(a, 32)), 7) {
+				t.Fatalf("factors %x: no room for %s", factors, a)
+			}
+		}
+		crowded := 0
+		for i := range table.buckets {
+			crowded += int(table.buckets[i].Overflows)
+		}
+		if crowded > int(buckets)/8 { // with random ones it is 1 in 60
+			t.Fatalf("factors %x: %d of %d buckets overflow", factors, crowded, buckets)
+		}
+	}
 }
 
 // TestRoutesGone adds and removes more prefixes than there is room for: those

@@ -61,7 +61,7 @@ func newTables(spec *ebpf.CollectionSpec, c capacity, shared map[string]*ebpf.Ma
 	buckets, shift := bucketsFor(c.routes)
 	spec.Maps[bpfMapPeers].MaxEntries = c.peers
 	spec.Maps[bpfMapRoutes].MaxEntries = buckets
-	var factors [2]uint64
+	var factors hashFactors
 	err := errors.Join(
 		spec.Variables[bpfVarRoutesShift].Set(shift),
 		spec.Variables[bpfVarHashFactors].Get(&factors),
