@@ -4,6 +4,7 @@ package detect
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -91,6 +92,7 @@ func TestHoldRemove(t *testing.T) {
 				if sent == 3 {
 					close(held)
 				}
+				runtime.Gosched() // where there is one CPU
 			}
 		})
 		<-held
