@@ -65,8 +65,10 @@ func crowded(table *routeTable, n int) []netip.Prefix {
 	want, _ := table.hash(keyOf(netip.MustParsePrefix("10.1.0.0/32")))
 	for i := 0; len(prefixes) < n; i++ {
 		v4 := netip.AddrFrom4([4]byte{10, byte(2 + i>>16), byte(i >> 8), byte(i)})
-		v6 := netip.AddrFrom16([16]byte{0xfd, byte(i >> 16), byte(i >> 8), byte(i), 8: 1})
-		for _, p := range []netip.Prefix{netip.PrefixFrom(v4, 32), netip.PrefixFrom(v6, 72), netip.PrefixFrom(v6, 128)} {
+		v6 := [16]byte{0xfd, byte(i >> 16), byte(i >> 8), byte(i), 8: 1}
+		subnet := netip.PrefixFrom(netip.AddrFrom16(v6), 72)
+		v6[8]++ // not in it
+		for _, p := range []netip.Prefix{netip.PrefixFrom(v4, 32), subnet, netip.PrefixFrom(netip.AddrFrom16(v6), 128)} {
 			if bucket, _ := table.hash(keyOf(p)); bucket == want && len(prefixes) < n {
 				prefixes = append(prefixes, p)
 			}
