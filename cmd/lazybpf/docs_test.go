@@ -58,8 +58,43 @@ func TestDocsHaveOptions(t *testing.T) {
 	}
 }
 
-// TestMessages: what docs/troubleshooting.md quotes in the first column of its tables, the code can say.
-func TestMessages(t *testing.T) {
+// TestDocsHaveFixedOptions: what a reload refuses to change, the pages say that it cannot change.
+func TestDocsHaveFixedOptions(t *testing.T) {
+	fixed := regexp.MustCompile(`"([a-z-]+): %w", errFixed`).FindAllStringSubmatch(code(t), -1)
+	if len(fixed) == 0 {
+		t.Fatal("no option is fixed")
+	}
+	for page, says := range map[string]string{
+		manPageFile:                             `(?s)If the file is bad.*?cannot change while`,
+		optionsFile:                             "all else, all tables and rules.*",
+		repository + "/docs/troubleshooting.md": "cannot change while lazybpf runs.*",
+	} {
+		place := regexp.MustCompile(says).FindString(read(t, page))
+		for _, m := range fixed {
+			if !regexp.MustCompile("[`*]" + m[1] + "[`*]").MatchString(place) {
+				t.Errorf("%s does not say that %s cannot change", page, m[1])
+			}
+		}
+	}
+}
+
+// TestWarnings: docs/troubleshooting.md explains what the daemon warns of.
+func TestWarnings(t *testing.T) {
+	page := read(t, repository+"/docs/troubleshooting.md")
+	warnings := regexp.MustCompile(`\.(?:Warn|Error)\("([^"]+)"\)`).FindAllStringSubmatch(code(t), -1)
+	if len(warnings) < 5 {
+		t.Fatalf("%d warnings", len(warnings))
+	}
+	for _, m := range warnings {
+		if !strings.Contains(page, "`"+m[1]+"`") {
+			t.Errorf("docs/troubleshooting.md does not explain %q", m[1])
+		}
+	}
+}
+
+// code is all Go that is not of tests.
+func code(t *testing.T) string {
+	t.Helper()
 	var code strings.Builder
 	for _, dir := range []string{"cmd", "internal", "pkg"} {
 		err := filepath.WalkDir(filepath.Join(repository, dir), func(path string, _ fs.DirEntry, err error) error {
@@ -72,6 +107,12 @@ func TestMessages(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	return code.String()
+}
+
+// TestMessages: what docs/troubleshooting.md quotes in the first column of its tables, the code can say.
+func TestMessages(t *testing.T) {
+	code := code(t)
 	_, messages, found := strings.Cut(read(t, repository+"/docs/troubleshooting.md"), "\n# Messages\n")
 	rows := regexp.MustCompile("(?m)^\\| ([^|]*`[^|]*) \\|").FindAllStringSubmatch(messages, -1)
 	if !found || len(rows) < 50 {
@@ -80,7 +121,7 @@ func TestMessages(t *testing.T) {
 	for _, row := range rows {
 		for _, quoted := range regexp.MustCompile("`[^`]*`").FindAllString(row[1], -1) {
 			for _, part := range regexp.MustCompile(`…|: `).Split(quoted, -1) {
-				if part = strings.Trim(part, "` :,;"); !strings.Contains(code.String(), part) {
+				if part = strings.Trim(part, "` :,;"); !strings.Contains(code, part) {
 					t.Errorf("nothing says %q, of %s", part, row[1])
 				}
 			}
