@@ -207,6 +207,23 @@ func (a address) Set(text string) error {
 
 func (address) Type() string { return "address" }
 
+// socketPath is a flag whose value is where a daemon listens; empty: at its interface's own path.
+type socketPath struct{ value *string }
+
+func (p socketPath) String() string { return *p.value }
+
+func (p socketPath) Set(text string) error {
+	if text != "" {
+		if err := control.CheckPath(text); err != nil {
+			return err
+		}
+	}
+	*p.value = text
+	return nil
+}
+
+func (socketPath) Type() string { return "path" }
+
 // group is a flag whose value is a group of users.
 type group struct{ value *server.Group }
 
@@ -228,7 +245,9 @@ func outputFlag(cmd *cobra.Command, formats ...string) *choice {
 
 // controlFlag is --control, for [socket].
 func controlFlag(cmd *cobra.Command) *string {
-	return cmd.Flags().String("control", "", "`PATH` of the daemon's socket (default \""+control.Path("IFACE")+"\")")
+	path := new(string)
+	cmd.Flags().Var(socketPath{path}, "control", "`PATH` of the daemon's socket (default \""+control.Path("IFACE")+"\")")
+	return path
 }
 
 // socket is where the daemon of an interface listens, unless --control says otherwise.

@@ -17,7 +17,6 @@ import (
 	"github.com/lazybpf/lazybpf/internal/config"
 	"github.com/lazybpf/lazybpf/internal/daemon"
 	"github.com/lazybpf/lazybpf/internal/view"
-	"github.com/lazybpf/lazybpf/pkg/control"
 	"github.com/lazybpf/lazybpf/pkg/lazy"
 )
 
@@ -64,7 +63,7 @@ func newSettings() *settings {
 	flags.Var(duration{value: &o.OpenTimeout, least: time.Millisecond}, "open-timeout", "how long opening a peer may take")
 	flags.Var(count{&o.MaxOpens}, "max-opens", "how many peers are opened at once")
 	flags.Var(rate{&o.WakeRate}, "wake-rate", "how many peers packets may wake a second, on average; 0: any number")
-	flags.StringVar(&o.Control, "control", "", "`PATH` of the socket for commands (default \""+socket("IFACE", "")+"\")")
+	flags.Var(socketPath{&o.Control}, "control", "`PATH` of the socket for commands (default \""+socket("IFACE", "")+"\")")
 	flags.Var(group{&o.ControlGroup}, "control-group",
 		"`GROUP`, by name or number, whose members may look: status, top, events; empty: only root")
 	flags.StringVar(&o.BPFFS, "bpffs", defaultBPFFS, "`DIR` of the bpffs to pin maps in; empty: none")
@@ -102,9 +101,6 @@ func load(iface string, given *pflag.FlagSet, log io.Writer) (daemon.Options, er
 	}
 	s.options.Interface, s.options.Version = iface, buildVersion()
 	s.options.Control = socket(iface, s.options.Control)
-	if err := control.CheckPath(s.options.Control); err != nil {
-		return daemon.Options{}, err
-	}
 	s.options.Wake = wakeModes[s.wake.value]
 	s.options.Log, err = newLogger(log, s.level.value, s.format.value)
 	return s.options, err
