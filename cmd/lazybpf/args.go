@@ -132,6 +132,27 @@ func (c *choices) Set(text string) error {
 
 func (c *choices) Type() string { return strings.Join(c.words, "|") }
 
+// names is a flag that is repeated, or given several names with commas. It is a [pflag.SliceValue].
+type names struct{ values *[]string }
+
+func (n names) String() string { return strings.Join(*n.values, ",") }
+
+func (n names) Set(text string) error {
+	if text == "" {
+		return nil
+	}
+	for name := range strings.SplitSeq(text, ",") {
+		*n.values = append(*n.values, strings.TrimSpace(name))
+	}
+	return nil
+}
+
+func (names) Type() string { return "names" }
+
+func (n names) Append(name string) error      { return n.Set(name) }
+func (n names) Replace(values []string) error { *n.values = values; return nil }
+func (n names) GetSlice() []string            { return *n.values }
+
 // duration is a flag whose value has a least one.
 type duration struct {
 	value *time.Duration

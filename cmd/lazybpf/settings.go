@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -57,7 +56,7 @@ func newSettings() *settings {
 	flags.Var(duration{value: &o.InactivityThreshold, least: lazy.MinThreshold}, "inactivity-threshold",
 		"how long a peer is silent before it is put to sleep; at least "+lazy.MinThreshold.String())
 	flags.Var(&s.wake, "wake", "what happens to the packet that wakes a peer")
-	flags.StringSliceVar(&o.Exclude, "exclude", nil, "`PEER` that never sleeps; repeatable")
+	flags.Var(names{&o.Exclude}, "exclude", "`PEER` that never sleeps; repeatable")
 	flags.Var(duration{value: &o.EvictAfter, least: lazy.MinEvictAfter, never: true}, "evict-after",
 		"how long a peer is asleep before it is removed from the interface; at least "+view.TrimDuration(lazy.MinEvictAfter.String())+", 0 for never")
 	flags.Var(duration{value: &o.OpenTimeout, least: time.Millisecond}, "open-timeout", "how long opening a peer may take")
@@ -95,9 +94,6 @@ func load(iface string, given *pflag.FlagSet, log io.Writer) (daemon.Options, er
 	}
 	if s.options.WGQuick, err = config.ReadWGQuick(filepath.Join(wgQuickDir, iface+".conf")); err != nil {
 		return daemon.Options{}, err
-	}
-	for i, name := range s.options.Exclude {
-		s.options.Exclude[i] = strings.TrimSpace(name) // behind a comma
 	}
 	s.options.Interface, s.options.Version = iface, buildVersion()
 	s.options.Control = socket(iface, s.options.Control)

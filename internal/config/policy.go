@@ -113,8 +113,8 @@ func (p peer) policy(name string) (Peer, error) {
 			return Peer{}, wrong(err[i], key)
 		}
 	}
-	if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }) {
-		return Peer{}, wrong(fmt.Errorf("%q is no name: it must have characters that can be seen, and no spaces", name))
+	if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r == ' ' || r == ',' || !unicode.IsPrint(r) }) {
+		return Peer{}, wrong(fmt.Errorf("%q is no name: it must have characters that can be seen, and no spaces or commas", name))
 	}
 	var rulesErr error
 	out.Rules, rulesErr = rulesOf(p.Rules)

@@ -128,6 +128,7 @@ func TestPolicyIsWrong(t *testing.T) {
 		office + "hook = ['true']":                                        "FILE:3: peers.office.hook: \"true\": must be a list of a program, by its absolute path, and its arguments",
 		office + "colour = 'red'":                                         "FILE:3: unknown key peers.office.colour: there are endpoint, excluded, groups, hook, inactivity-threshold, keepalive, public-key, rules, wake",
 		"[peers.'a b']\npublic-key = '" + keyA + "'":                      "FILE:1: peers.\"a b\": \"a b\" is no name",
+		"[peers.'a,b']\npublic-key = '" + keyA + "'":                      "FILE:1: peers.\"a,b\": \"a,b\" is no name: it must have characters that can be seen, and no spaces or commas",
 		"[peers.\"a\\u202eb\"]\npublic-key = '" + keyA + "'":              `FILE:1: peers."a\u202eb": "a\u202eb" is no name`, // turns the line round
 		"rules = [{}]":                                                    "FILE:1: rules.1.effect: \"\": must be one of counts, ignored, keeps-awake, wakes",
 		"\n[[rules]]\neffect='wakes'\n[[rules]]\neffect='x'":              "FILE:5: rules.2.effect: \"x\": must be one of counts, ignored, keeps-awake, wakes",
