@@ -56,13 +56,10 @@ allowed IPs, or a name that the configuration file gives it. If one of several i
 	return cmd
 }
 
-// explainPeer says what to do about a name that is not that of one peer.
+// explainPeer says where to look for a name that is nobody's.
 func explainPeer(err error) error {
-	switch {
-	case errors.Is(err, control.ErrNoPeer):
+	if errors.Is(err, control.ErrNoPeer) {
 		return fmt.Errorf("%w: `lazybpf status` shows all", err)
-	case errors.Is(err, control.ErrAmbiguous):
-		return fmt.Errorf("%w: give more of its key", err)
 	}
 	return err
 }

@@ -17,7 +17,7 @@ func TestPeers(t *testing.T) {
 			case "nobody":
 				return nil, fmt.Errorf("%q: %w", peer, control.ErrNoPeer)
 			case "AAAA":
-				return nil, fmt.Errorf("%q: %w", peer, control.ErrAmbiguous)
+				return nil, fmt.Errorf("%w: 2 public keys begin with %s: give more of it", control.ErrAmbiguous, peer)
 			case "phone", "tv":
 				results = append(results, control.Result{Peer: peer, State: control.StateIdle, Error: "no handshake within 30s"})
 			default:
@@ -38,7 +38,7 @@ func TestPeers(t *testing.T) {
 		{"wake wg0 phone laptop tv", 1, "laptop: wake, took 1.8ms\n",
 			"lazybpf: phone: no handshake within 30s; tv: no handshake within 30s\n"},
 		{"wake wg0 laptop nobody", 1, "", "lazybpf: \"nobody\": no such peer: `lazybpf status` shows all\n"},
-		{"sleep wg0 AAAA", 1, "", "lazybpf: \"AAAA\": more than one peer matches: give more of its key\n"},
+		{"sleep wg0 AAAA", 1, "", "lazybpf: more than one peer matches: 2 public keys begin with AAAA: give more of it\n"},
 	} {
 		code, stdout, stderr := lazybpf(t, test.line+" --control wg0.sock")
 		if code != test.code || stdout != test.stdout || stderr != test.stderr {
