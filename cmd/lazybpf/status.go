@@ -60,7 +60,7 @@ Anything else, as a pipe or a file, gets all peers and columns with nothing cut;
 			_, err := io.WriteString(out, text)
 			return err
 		}
-		if _, _, terminal := view.Terminal(out); *watch && terminal && output.value == "table" {
+		if *watch && view.Draws(out) && output.value == "table" {
 			screen, err := view.OpenScreen(out)
 			if err != nil {
 				return err

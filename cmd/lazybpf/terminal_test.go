@@ -141,6 +141,23 @@ func TestStatusWatchOnTerminal(t *testing.T) {
 	}
 }
 
+// TestStatusWatchOnDumbTerminal: a terminal that cannot go back is told the status again and again, as a pipe is.
+func TestStatusWatchOnDumbTerminal(t *testing.T) {
+	t.Chdir(t.TempDir())
+	fakeDaemon{status: manyPeers(1)}.start(t, "wg0.sock")
+	p := onTerminal(t, 80, 24, "status wg0 --watch --control wg0.sock", "TERM=dumb")
+	sees(t, p, "wg0: attached")
+	if err := p.Type("\x03"); err != nil {
+		t.Fatal(err)
+	}
+	ends(t, p, 0)
+	p.Look(func(_ *vt.Screen, raw string) {
+		if strings.Contains(raw, "\x1b") {
+			t.Errorf("it writes escape sequences:\n%q", raw)
+		}
+	})
+}
+
 // TestStatusWatchEnds has a daemon that ends while it is watched.
 func TestStatusWatchEnds(t *testing.T) {
 	t.Chdir(t.TempDir())

@@ -42,11 +42,14 @@ func Terminal(w io.Writer) (width, height int, ok bool) {
 	return int(size.Col), int(size.Row), true
 }
 
-// UseColour follows https://no-color.org.
-func UseColour(w io.Writer) bool {
+// Draws says whether w is a terminal that knows escape sequences.
+func Draws(w io.Writer) bool {
 	_, _, terminal := Terminal(w)
-	return terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return terminal && os.Getenv("TERM") != "dumb"
 }
+
+// UseColour follows https://no-color.org.
+func UseColour(w io.Writer) bool { return Draws(w) && os.Getenv("NO_COLOR") == "" }
 
 // Screen is a terminal's alternate screen, on which one text replaces another.
 type Screen struct{ w io.Writer }
