@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/lazybpf/lazybpf/internal/view"
 	"github.com/lazybpf/lazybpf/pkg/control"
 )
 
@@ -74,7 +75,7 @@ func writeResults(w io.Writer, results []control.Result) error {
 		}
 		line := r.Peer + ": " + r.State
 		if r.Took != "" {
-			line += ", took " + r.Took
+			line += ", took " + view.Took(r.Took)
 		}
 		if _, err := fmt.Fprintln(w, line); err != nil {
 			return err

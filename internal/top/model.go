@@ -221,7 +221,7 @@ func (m *model) report(done doneMsg) answer {
 	case r.Error != "":
 		return answer{text + r.Error, true}
 	case r.Took != "":
-		return answer{text + r.State + ", took " + r.Took, false}
+		return answer{text + r.State + ", took " + view.Took(r.Took), false}
 	}
 	return answer{text + r.State, false}
 }

@@ -63,6 +63,19 @@ func span(d time.Duration) string {
 	}
 }
 
+// Took writes what is text of [time.Duration.String] with three digits.
+func Took(text string) string {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return text
+	}
+	unit := time.Duration(1)
+	for d/unit >= 1000 {
+		unit *= 10
+	}
+	return d.Round(unit).String()
+}
+
 // TrimDuration makes 15m0s and 1h0m0s of [time.Duration.String] 15m and 1h.
 func TrimDuration(text string) string {
 	if strings.HasSuffix(text, "m0s") {

@@ -44,7 +44,7 @@ func LastWake(p *control.Peer, width int) string {
 	}
 	text := w.Reason
 	if w.Took != "" {
-		text += " " + w.Took
+		text += " " + Took(w.Took)
 	}
 	if w.Flow != "" && (width == 0 || width-len(text) > leastFlow) {
 		text += " " + w.Flow

@@ -198,6 +198,16 @@ func TestCount(t *testing.T) {
 	}
 }
 
+func TestTook(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", "70µs": "70µs", "1.8ms": "1.8ms", "25.83ms": "25.8ms", "999.96ms": "1s", "1.02379s": "1.02s", "1m5.43s": "1m5.4s", "soon": "soon",
+	} {
+		if got := Took(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestTrimDuration(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		10 * time.Second: "10s", 15 * time.Minute: "15m", 100 * time.Second: "1m40s", time.Hour: "1h", 80 * time.Minute: "1h20m",
