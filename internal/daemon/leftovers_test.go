@@ -4,8 +4,10 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -66,6 +68,41 @@ func TestFilesOfAnotherInterface(t *testing.T) {
 				t.Errorf("files %v are left", left)
 			}
 		})
+	}
+}
+
+// TestFilesOfNeighbour has a daemon die, and then somebody name another interface together with its socket: the files say
+// what the interface of the dead one needs, and must not go.
+func TestFilesOfNeighbour(t *testing.T) {
+	t.Parallel()
+	n, other := labtest.Network(t, lab.Options{Keepalive: every}), labtest.Network(t, lab.Options{Keepalive: every})
+	add(t, n, far, "10.98.0.0/24")
+	d := manage(t, optionsFor(t, n))
+	evict(t, d, far)
+	leave(t, d)
+	set(t, n, far, wgtypes.PeerConfig{Remove: true}) // as it is after kill -9
+	set(t, n, there(n), wgtypes.PeerConfig{PersistentKeepaliveInterval: new(time.Duration)})
+	want := fmt.Sprintf("is of %s: lazybpf restore %[1]s --control %s, or give", n.Here.Name, d.options.Control)
+
+	wrong := d.options
+	wrong.Interface = other.Here.Name
+	if _, err := Restore(wrong.Interface, wrong.Control, ""); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("restore: error %v, want %q", err, want)
+	}
+	if other, err := New(t.Context(), wrong); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("run: error %v, want %q", err, want)
+		if err == nil {
+			stop(t, other)
+		}
+	}
+	expectKeepalive(t, other, there(other), every)
+	if _, err := Restore(d.options.Interface, d.options.Control, ""); err != nil {
+		t.Error(err)
+	}
+	expectKeepalive(t, n, there(n), every)
+	expectKeepalive(t, n, far, every)
+	if left := files(t, d.options); len(left) > 0 {
+		t.Errorf("files %v are left", left)
 	}
 }
 

@@ -42,6 +42,10 @@ func restore(iface, controlPath string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	left, _ := journal.Load() // one that cannot be read keeps no evicted peers away
+	if name := left.Neighbour(device); name != "" {
+		return 0, errors.Join(ofNeighbour(name, controlPath), device.Close())
+	}
 	err = evicted.Load(device)
 	var back int
 	if err == nil {
@@ -49,4 +53,11 @@ func restore(iface, controlPath string) (int, error) {
 	}
 	given, journalErr := journal.Restore(device)
 	return back + given, errors.Join(err, journalErr, device.Close())
+}
+
+// ofNeighbour says that what a dead daemon has left is of another interface, which
+// needs it yet.
+func ofNeighbour(name, controlPath string) error {
+	return fmt.Errorf("journal %s is of %s: lazybpf restore %[2]s --control %s, or give another path with --control",
+		JournalOf(controlPath), name, controlPath)
 }

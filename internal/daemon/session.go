@@ -140,6 +140,9 @@ func (s *session) manage(ctx context.Context, peers []wg.Peer) error {
 	if err != nil {
 		return err
 	}
+	if name := left.Neighbour(s.device); name != "" {
+		return ofNeighbour(name, options.Control)
+	}
 	if peers, err = s.putBack(peers); err != nil {
 		return err
 	}

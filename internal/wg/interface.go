@@ -5,7 +5,9 @@ package wg
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -29,4 +31,19 @@ func interfaceID(index int) (string, error) {
 		return "", os.NewSyscallError("getsockopt SO_NETNS_COOKIE", err)
 	}
 	return fmt.Sprintf("%s/%d/%d", strings.TrimSpace(string(boot)), namespace, index), nil
+}
+
+// neighbour is the name of the interface with an ID, where it is another than our
+// own of the same network namespace; empty: there is none.
+func neighbour(id, own string) string {
+	index, near := strings.CutPrefix(id, own[:strings.LastIndexByte(own, '/')+1])
+	number, err := strconv.Atoi(index)
+	if !near || err != nil || id == own {
+		return ""
+	}
+	link, err := net.InterfaceByIndex(number)
+	if err != nil {
+		return ""
+	}
+	return link.Name
 }

@@ -49,6 +49,10 @@ func (r Record) Original(device *Device, p Peer) time.Duration {
 	return p.Keepalive
 }
 
+// Neighbour is the name of the interface that the journal is of, where that is not
+// the device and is still there; empty: it needs the journal no more.
+func (r Record) Neighbour(device *Device) string { return neighbour(r.Interface, device.ID()) }
+
 // keepaliveText is a Keepalive as the journal has it.
 type keepaliveText struct {
 	Original string `json:"original"`
