@@ -124,14 +124,14 @@ func TestWaitsForTokenHeld(t *testing.T) {
 		w.send(detect.Egress, 2)
 		time.Sleep(10*time.Second - 1)
 		w.are(Connecting, 2, 3)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		w.is(2, Connected)
 		if a := w.status(2).Activity; a.Replayed != 2 || a.Dropped != 0 {
 			t.Errorf("%d packets replayed, %d dropped, want 2 and 0", a.Replayed, a.Dropped)
 		}
 		time.Sleep(10*time.Second - 1)
 		w.is(3, Connecting)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		w.is(3, Connected)
 		if took := w.status(3).LastWake.Took; took != 20*time.Second {
 			t.Errorf("the wake took %s, want 20 s", took)

@@ -129,7 +129,7 @@ func TestSetWakeRate(t *testing.T) {
 		w.are(Connected, 2, 3)
 		time.Sleep(time.Second - 1)
 		w.is(4, Connecting)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		w.is(4, Connected)
 		w.is(5, Connecting)
 		w.ok(w.SetOptions(Options{InactivityThreshold: time.Hour}))
