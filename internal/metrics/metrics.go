@@ -56,7 +56,7 @@ func New(iface, version string, read func() (Snapshot, error)) *Metrics {
 		}, []string{"reason"}),
 		took: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "lazybpf_wake_duration_seconds", Help: "From the packet or request that woke a peer until it was connected.",
-			Buckets: prometheus.ExponentialBucketsRange(0.0001, 30, 18),
+			Buckets: []float64{1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 20, 30},
 		}),
 		failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "lazybpf_wake_failures_total", Help: "Wakes of peers that could not be opened.",
