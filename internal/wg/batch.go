@@ -60,6 +60,18 @@ func (c *Connector) GiveBack() error {
 	}))
 }
 
+// Owed is how many peers GiveBack has not given back.
+func (c *Connector) Owed() (n int) {
+	for _, m := range c.all() {
+		m.mu.Lock()
+		if !m.settled() || m.evicted.Load() != nil {
+			n++
+		}
+		m.mu.Unlock()
+	}
+	return n
+}
+
 // changeAll makes the device follow a change of what it should have for these
 // peers, but for those that are not on it.
 func (c *Connector) changeAll(peers map[lazy.Key]*managed, decide func(*managed)) error {
@@ -70,7 +82,7 @@ func (c *Connector) changeAll(peers map[lazy.Key]*managed, decide func(*managed)
 	for key, m := range peers {
 		m.mu.Lock()
 		decide(m)
-		if m.now == m.want() || m.evicted.Load() != nil {
+		if m.settled() || m.evicted.Load() != nil {
 			m.mu.Unlock()
 			continue
 		}
@@ -79,10 +91,7 @@ func (c *Connector) changeAll(peers map[lazy.Key]*managed, decide func(*managed)
 	}
 	err := c.device.Configure(changes...)
 	for i, m := range changing {
-		m.changed = time.Now()
-		if err == nil {
-			m.now = changes[i].Keepalive
-		}
+		m.wrote(changes[i].Keepalive, err)
 		m.mu.Unlock()
 	}
 	return err

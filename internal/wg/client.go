@@ -43,7 +43,7 @@ func findLink(name string) (netlink.Link, error) {
 
 // newClient binds a client to an interface of the calling thread's network
 // namespace.
-func newClient(index int, kind wgtypes.DeviceType) (client, error) {
+func newClient(index int, kind wgtypes.DeviceType, patience *patience) (client, error) {
 	links, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
@@ -53,7 +53,11 @@ func newClient(index int, kind wgtypes.DeviceType) (client, error) {
 		links.Close()
 		return nil, err
 	}
-	return boundClient{c, links, index, kind}, nil
+	bound := boundClient{c, links, index, kind}
+	if kind != wgtypes.LinuxKernel {
+		bound.client = patientClient{c, patience}
+	}
+	return bound, nil
 }
 
 func (c boundClient) Device(name string) (*wgtypes.Device, error) {

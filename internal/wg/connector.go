@@ -69,6 +69,7 @@ type managed struct {
 	open     time.Duration // and while it is open
 	closed   bool
 	now      time.Duration // its keepalive on the device, as last set or seen
+	unsure   bool          // it may be what was last asked for instead
 	changed  time.Time     // when it was set, or the peer removed or put back
 
 	untried []netip.AddrPort // where else it may be, the next one first
@@ -82,6 +83,18 @@ func (m *managed) want() time.Duration {
 		return 0
 	}
 	return m.open
+}
+
+// settled says whether the device has what it should.
+func (m *managed) settled() bool { return m.now == m.want() && !m.unsure }
+
+// wrote takes notice of what came of giving the device a keepalive. A failure
+// may have done so, or may do so yet: see ErrNoAnswer.
+func (m *managed) wrote(keepalive time.Duration, err error) {
+	m.changed, m.unsure = time.Now(), err != nil
+	if err == nil {
+		m.now = keepalive
+	}
 }
 
 // NewConnector makes a connector that knows no peers. Without a finder,
@@ -188,21 +201,30 @@ func (c *Connector) Open(ctx context.Context, peer lazy.Key, wake lazy.Wake) err
 			}
 		}
 	}
+	var before bool
 	opened := func(m *managed) {
-		m.closed = false
+		before, m.closed = m.closed, false
 		m.untried = nil
 		if len(found) > 1 {
 			m.untried = append(slices.Clone(found[1:]), found[0])
 		}
 	}
-	m := c.stir(peer)
+	var endpoint netip.AddrPort
+	write := c.set
 	switch byPacket := wake.Reason == lazy.ReasonEgress || wake.Reason == lazy.ReasonIngress; {
 	case len(found) > 0:
-		return c.changeTo(m, peer, found[0], c.set, opened)
+		endpoint = found[0]
 	case byPacket:
-		return c.changeTo(m, peer, netip.AddrPort{}, c.setLater, opened)
+		write = c.setLater
 	}
-	return c.changeTo(m, peer, netip.AddrPort{}, c.set, opened)
+	m := c.stir(peer)
+	err := c.changeTo(m, peer, endpoint, write, opened)
+	if err != nil { // it is no more open than before, and what is done late is undone
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.closed = before
+	}
+	return err
 }
 
 // TryNext sets the next of the endpoints that were found for a peer which does
@@ -294,7 +316,7 @@ func (c *Connector) changeTo(m *managed, peer lazy.Key, endpoint netip.AddrPort,
 		}
 		return c.putBack(m, endpoint)
 	}
-	if m.now == m.want() && !endpoint.IsValid() {
+	if m.settled() && !endpoint.IsValid() {
 		return nil
 	}
 	return write(m, peer, endpoint)
@@ -303,10 +325,7 @@ func (c *Connector) changeTo(m *managed, peer lazy.Key, endpoint netip.AddrPort,
 // set writes to the device. The caller holds m.mu.
 func (c *Connector) set(m *managed, peer lazy.Key, endpoint netip.AddrPort) error {
 	err := c.device.Configure(Change{Key: peer, Endpoint: endpoint, Keepalive: m.want()})
-	m.changed = time.Now()
-	if err == nil {
-		m.now = m.want()
-	}
+	m.wrote(m.want(), err)
 	return err
 }
 

@@ -34,6 +34,9 @@ var (
 	ErrNotWireGuard = errors.New("not a WireGuard device")
 	// ErrPermission: reading and configuring devices takes CAP_NET_ADMIN.
 	ErrPermission = errors.New("missing capability CAP_NET_ADMIN")
+	// ErrNoAnswer: wireguard-go is stopped, or hangs. What was asked of it may be
+	// done yet, once it goes on.
+	ErrNoAnswer = errors.New("WireGuard does not answer")
 	// ErrUnknownPeer: the device has no such peer.
 	ErrUnknownPeer = errors.New("unknown peer")
 )
@@ -71,15 +74,20 @@ type Device struct {
 }
 
 // Open finds a device in the network namespace of the calling thread. Errors:
-// ErrNoDevice, ErrNotWireGuard, ErrPermission.
-func Open(name string) (_ *Device, err error) {
+// ErrNoDevice, ErrNotWireGuard, ErrPermission, ErrNoAnswer; the last two are those
+// of all that is asked of the device later, too.
+func Open(name string) (*Device, error) { return OpenWithin(name, AnswerTime) }
+
+// OpenWithin is Open of a device that has another time to answer, then and later.
+// A reading of a device with many peers may take longer.
+func OpenWithin(name string, answer time.Duration) (_ *Device, err error) {
 	d := &Device{name: name}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("%s: %w", name, errors.Join(explain(err), d.Close()))
 		}
 	}()
-	if err := d.bind(); err != nil {
+	if err := d.bind(answer); err != nil {
 		return nil, err
 	}
 	// To change nothing shows whether it is a WireGuard device, however many
@@ -94,7 +102,7 @@ func Open(name string) (_ *Device, err error) {
 
 // bind finds the interface of the device's name, once: a moment later the name may
 // be another's. Error: os.ErrNotExist.
-func (d *Device) bind() error {
+func (d *Device) bind(answer time.Duration) error {
 	link, err := findLink(d.name)
 	if err != nil {
 		return err
@@ -107,8 +115,9 @@ func (d *Device) bind() error {
 	if _, ok := link.(*netlink.Wireguard); ok {
 		d.kind = wgtypes.LinuxKernel
 	}
+	patience := &patience{answer: answer}
 	for _, c := range []*client{&d.read, &d.write} {
-		if *c, err = newClient(d.index, d.kind); err != nil {
+		if *c, err = newClient(d.index, d.kind, patience); err != nil {
 			return err
 		}
 	}

@@ -125,7 +125,8 @@ func (c *Connector) evict(going []*eviction) {
 			continue
 		}
 		m := e.peer
-		m.closed, m.now, m.changed = true, 0, time.Now()
+		m.closed = true
+		m.wrote(0, nil)
 		m.evicted.Store(e.saved)
 	}
 	_ = c.file.drop(left...) // Restore leaves them alone; Observe mends that
@@ -155,10 +156,10 @@ func (c *Connector) putBack(m *managed, endpoint netip.AddrPort) error {
 	if endpoint.IsValid() {
 		e.Endpoint = endpoint
 	}
-	if err := c.device.add(&e); err != nil {
+	err := c.device.add(&e)
+	if m.wrote(e.Keepalive, err); err != nil {
 		return err
 	}
-	m.now, m.changed = e.Keepalive, time.Now()
 	m.evicted.Store(nil)
 	_ = c.file.drop(e.Key) // it works, whatever the file says; Observe mends that
 	return nil
@@ -192,15 +193,21 @@ func (c *Connector) putBackAll(keepalives bool) ([]lazy.Key, error) {
 			away[key] = m
 		}
 	}
-	if _, err := c.file.PutBack(c.device, keepalives); err != nil {
-		return nil, err
-	}
+	_, err := c.file.PutBack(c.device, keepalives)
 	for _, m := range away {
-		m.now, m.changed = 0, time.Now()
+		keepalive := time.Duration(0)
 		if keepalives {
-			m.now = m.original
+			keepalive = m.original
 		}
-		m.evicted.Store(nil)
+		// One that was to be put back before may have been there, and was left as it is.
+		unsure := m.unsure
+		if m.wrote(keepalive, err); err == nil {
+			m.unsure = unsure
+			m.evicted.Store(nil)
+		}
+	}
+	if err != nil {
+		return nil, err
 	}
 	return slices.Collect(maps.Keys(away)), nil
 }

@@ -78,10 +78,12 @@ func (m *managed) observe(since time.Time, seen Peer, finder Finder, r *Reading)
 	if silent && !m.closed && (len(m.untried) > 0 || finder != nil && finder.Finds(seen.Key)) {
 		r.Silent = append(r.Silent, seen.Key)
 	}
-	if seen.Keepalive != m.now {
-		m.original, m.open, m.now = seen.Keepalive, seen.Keepalive, seen.Keepalive
+	ours := m.unsure && Keepalive{m.original, m.open}.original(seen.Keepalive) == m.original
+	if seen.Keepalive != m.now && !ours {
+		m.original, m.open = seen.Keepalive, seen.Keepalive
 		r.Drifted = append(r.Drifted, seen.Key)
 	}
+	m.now, m.unsure = seen.Keepalive, false
 	if m.now != m.want() {
 		r.Unsettled = append(r.Unsettled, seen.Key)
 	}
