@@ -51,6 +51,8 @@ type Options struct {
 	Log                 *logrus.Logger
 	// Read makes the options anew, for Reload; nil: they stay.
 	Read func() (Options, error)
+
+	answer time.Duration // that WireGuard has to answer; 0: wg.AnswerTime
 }
 
 // PinDir is the folder of an interface's pins.
@@ -211,6 +213,8 @@ func explain(iface string, err error) error {
 		return fmt.Errorf("%w in this network namespace: bring it up first, as with wg-quick up %s", err, iface)
 	case errors.Is(err, wg.ErrNotWireGuard):
 		return fmt.Errorf("%w: name an interface that wg show lists", err)
+	case errors.Is(err, wg.ErrNoAnswer):
+		return fmt.Errorf("%w: is wireguard-go stopped, or does it hang? Let it go on, or start it again", err)
 	case errors.Is(err, detect.ErrLinkLayer):
 		return explain(iface, fmt.Errorf("%s: %w", iface, wg.ErrNotWireGuard))
 	case errors.Is(err, detect.ErrBusy):

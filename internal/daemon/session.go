@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,7 +65,7 @@ func (d *Daemon) begin(ctx context.Context, ready func() error) (*session, error
 func (s *session) open(ctx context.Context) (peers []wg.Peer, err error) {
 	policy := s.d.policy.Load()
 	iface := policy.options.Interface
-	if s.device, peers, err = openDevice(ctx, iface); err != nil {
+	if s.device, peers, err = openDevice(ctx, iface, cmp.Or(s.d.options.answer, wg.AnswerTime)); err != nil {
 		return nil, err
 	}
 	s.detector, err = detect.New(detect.Options{
@@ -92,7 +93,7 @@ func (s *session) open(ctx context.Context) (peers []wg.Peer, err error) {
 
 // openDevice opens a device and reads its peers. That takes long where there are
 // many, and changes nothing: once ctx is done nobody waits for it.
-func openDevice(ctx context.Context, name string) (*wg.Device, []wg.Peer, error) {
+func openDevice(ctx context.Context, name string, answer time.Duration) (*wg.Device, []wg.Peer, error) {
 	type result struct {
 		device *wg.Device
 		peers  []wg.Peer
@@ -101,7 +102,7 @@ func openDevice(ctx context.Context, name string) (*wg.Device, []wg.Peer, error)
 	done := make(chan result, 1)
 	go func() {
 		var r result
-		if r.device, r.err = wg.Open(name); r.err == nil {
+		if r.device, r.err = wg.OpenWithin(name, answer); r.err == nil {
 			r.peers, r.err = r.device.Peers()
 		}
 		done <- r
@@ -226,8 +227,12 @@ func (s *session) end() error {
 	}
 	if s.connector != nil {
 		err := s.connector.GiveBack()
-		if errors.Is(err, wg.ErrNoDevice) {
+		switch iface := s.d.options.Interface; {
+		case errors.Is(err, wg.ErrNoDevice):
 			err = nil
+		case errors.Is(err, wg.ErrNoAnswer):
+			err = fmt.Errorf("%s: %w; keepalives and evicted peers to give back: %d; lazybpf restore %s does so once it answers",
+				iface, wg.ErrNoAnswer, s.connector.Owed(), iface)
 		}
 		if s.journal != "" && err == nil {
 			err = errors.Join(s.journal.Remove(), s.evicted.Remove())

@@ -31,6 +31,9 @@ type watcher struct {
 	*Daemon
 	due time.Time // when the device is read next
 
+	took    time.Duration // that the device was read the last time
+	trouble string        // why it could not be read; empty: it was
+
 	failure string // why there was no session, the last time that one was begun
 	told    bool   // of failure
 }
@@ -78,15 +81,29 @@ func (w *watcher) look(ctx context.Context) {
 
 func (w *watcher) read(ctx context.Context, s *session) {
 	begin, cpu := time.Now(), cpuTime()
-	defer func() {
-		w.due = time.Now().Add(max(followInterval, followShare*max(time.Since(begin), cpuTime()-cpu)))
-	}()
-	switch err := s.read(ctx); {
-	case err == nil, ctx.Err() != nil:
+	err := s.read(ctx)
+	took := max(time.Since(begin), cpuTime()-cpu)
+	if errors.Is(err, wg.ErrNoAnswer) {
+		took = 0 // it kept nobody busy
+	}
+	// One that took long, and not so the one before, had to wait for a wireguard-go that hung.
+	w.due = time.Now().Add(max(followInterval, followShare*min(took, w.took)))
+	w.took = took
+	before := w.trouble
+	w.trouble = ""
+	switch {
+	case ctx.Err() != nil:
+	case err == nil:
+		if before != "" {
+			w.log.Info("the interface is followed again")
+		}
 	case errors.Is(err, wg.ErrNoDevice):
 		w.leave(s)
 	default:
-		w.log.WithError(explain(w.options.Interface, err)).Warn("cannot follow the interface, trying again")
+		err = explain(w.options.Interface, err)
+		if w.trouble = err.Error(); w.trouble != before {
+			w.log.WithError(err).Warn("cannot follow the interface, trying again")
+		}
 	}
 }
 
