@@ -67,7 +67,7 @@ func newHashFactors() (f hashFactors) {
 
 // hash is key_of of bpf/lazybpf.c.
 func (t *routeTable) hash(k routeKey) (bucket uint64, tag uint32) {
-	h := (k.address[0]+uint64(k.element))*t.factors[0] + k.address[1]*t.factors[1]
+	h := k.address[0]*t.factors[0] + k.address[1]*t.factors[1] + uint64(k.element)*t.factors[2]
 	h = (h ^ h>>32) * t.factors[2]
 	return h >> t.shift, uint32(h>>16)&^0xff | uint32(k.element)
 }

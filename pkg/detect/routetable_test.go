@@ -77,28 +77,46 @@ func crowded(table *routeTable, n int) []netip.Prefix {
 	return prefixes
 }
 
-// TestRoutesInARow has the addresses of a subnet, by which most peers are known, spread over the buckets as if they were
-// random ones, whatever the factors.
-func TestRoutesInARow(t *testing.T) {
-	const all = 1024
-	buckets, shift := bucketsFor(all)
+// TestRoutesSpread has prefixes that are like one another spread over the buckets as if they were random ones, whatever the
+// factors.
+func TestRoutesSpread(t *testing.T) {
+	var row, compensated, nested []netip.Prefix
+	for a := netip.MustParseAddr("10.0.0.0"); len(row) < minCapacity; a = a.Next() {
+		row = append(row, netip.PrefixFrom(a, 32))
+	}
+	for n := range 64 {
+		a := netip.AddrFrom16([16]byte{0xfd, 7: 100 - byte(n)})
+		compensated = append(compensated, netip.PrefixFrom(a, 64+n))
+	}
+	for length := 8; length <= 128; length++ {
+		nested = append(nested, netip.PrefixFrom(netip.MustParseAddr("fd00::"), length))
+	}
+	buckets, shift := bucketsFor(minCapacity)
 	memory := make([]byte, uintptr(buckets)*unsafe.Sizeof(bpfBucket{}))
-	for range 1000 {
-		clear(memory)
-		factors := newHashFactors()
-		table := newRouteTable(memory, factors, buckets, shift)
-		for a, n := netip.MustParseAddr("10.0.0.0"), 0; n < all; a, n = a.Next(), n+1 {
-			if !table.set(keyOf(netip.PrefixFrom(a, 32)), 7) {
-				t.Fatalf("factors %x: no room for %s", factors, a)
+	for name, prefixes := range map[string][]netip.Prefix{
+		"addresses in a row, by which most peers are known": row,
+		"as much less in address as more in length":         compensated,
+		"one address in all lengths":                        nested,
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 1000 {
+				clear(memory)
+				factors := newHashFactors()
+				table := newRouteTable(memory, factors, buckets, shift)
+				for _, p := range prefixes {
+					if !table.set(keyOf(p), 7) {
+						t.Fatalf("factors %x: no room for %s", factors, p)
+					}
+				}
+				crowded := 0
+				for i := range table.buckets {
+					crowded += int(table.buckets[i].Overflows)
+				}
+				if crowded > len(prefixes)/16 { // of random ones 1 in 120 makes a bucket overflow
+					t.Fatalf("factors %x: %d of %d buckets overflow", factors, crowded, buckets)
+				}
 			}
-		}
-		crowded := 0
-		for i := range table.buckets {
-			crowded += int(table.buckets[i].Overflows)
-		}
-		if crowded > int(buckets)/8 { // with random ones it is 1 in 60
-			t.Fatalf("factors %x: %d of %d buckets overflow", factors, crowded, buckets)
-		}
+		})
 	}
 }
 
