@@ -713,16 +713,15 @@ int peer_ingress(struct __sk_buff *skb)
 	effect = effect_of(skb, peer, DIRECTION_INGRESS);
 	gate = *(volatile enum gate *)&peer->gate;
 	if (gate & GATE_INGRESS && effect & EFFECT_WAKES) {
-		__u32 bits = GATE_EGRESS | GATE_INGRESS;
-
+		raise(skb, peer, slot, DIRECTION_INGRESS, GATE_EGRESS | GATE_INGRESS);
 		/*
 		 * WireGuard has a session with this peer, so what goes to it need
 		 * not be held. What is held already must go first: then user
-		 * space opens the gate, on this event.
+		 * space opens the gate, on this event. It may also have armed the
+		 * gate anew by now, or be opening it.
 		 */
 		if (*(volatile __u32 *)&peer->held == *(volatile __u32 *)&peer->released)
-			bits |= GATE_HOLD;
-		raise(skb, peer, slot, DIRECTION_INGRESS, bits);
+			__sync_val_compare_and_swap((__u32 *)&peer->gate, GATE_HOLD, GATE_OPEN);
 	}
 
 	if (effect & EFFECT_KEEPS_AWAKE)

@@ -4,7 +4,12 @@ package detect
 
 import (
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
 )
 
 // TestGates takes a packet of either direction to each gate, while packets wait
@@ -109,6 +114,50 @@ func (d detector) step(peer ID, before bpfPeer, direction Direction) (verdict in
 	*record = before
 	verdict = d.run(direction, packet, skb{})
 	return verdict, snapshot(record)
+}
+
+// TestGatesOpenedMeanwhile opens a gate while a packet from the peer is about to: what the packet found there is no longer so.
+func TestGatesOpenedMeanwhile(t *testing.T) {
+	t.Parallel()
+	d := newRig(t, Options{})
+	peer := d.mustAdd(single(peer4(2)))
+	var packets sync.WaitGroup
+	defer packets.Wait()
+	var stop atomic.Bool
+	defer stop.Store(true)
+	packets.Go(func() {
+		for options := (&ebpf.RunOptions{Data: udp(peerPort4, hostPort4, "from the peer"), Repeat: 1000}); !stop.Load(); {
+			if _, err := d.tables.PeerIngress.Run(options); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	go func() {
+		for range d.Events() { // until it is closed
+		}
+	}()
+	record := d.tables.record(peer.Slot())
+	for round := range 2000 {
+		d.mu.Lock()
+		storeGate(record, bpfGateGATE_WOKEN_HOLD)
+		for range round % 100 {
+			loadGate(record)
+		}
+		storeGate(record, bpfGateGATE_DRAINING)
+		// When the next packet is through, so is the one that was there.
+		for deadline, through := time.Now().Add(patience), atomic.LoadUint64(&record.RxPackets)+2; atomic.LoadUint64(&record.RxPackets) < through; time.Sleep(time.Microsecond) {
+			if time.Now().After(deadline) || t.Failed() {
+				d.mu.Unlock()
+				t.Fatal("no packet comes")
+			}
+		}
+		gate := loadGate(record)
+		d.mu.Unlock()
+		if gate != bpfGateGATE_DRAINING {
+			t.Fatalf("round %d: gate %d", round, gate)
+		}
+	}
 }
 
 // TestGatesRingFull finds the ring buffer full: gates stay as they are until
