@@ -247,8 +247,7 @@ static __always_inline struct route_key key_of(__u64 high, __u64 low, __u8 eleme
 	__u64 hash = masked[0] * hash_factors[0] + masked[1] * hash_factors[1] +
 		     element * hash_factors[2];
 
-	/* Once more: the multiples of some numbers, as of addresses in a row, lie close together.
-	 */
+	/* Once more: the multiples of some numbers, as of addresses in a row, lie together. */
 	hash = (hash ^ hash >> 32) * hash_factors[2];
 	return (struct route_key){
 		.address = {masked[0], masked[1]},
