@@ -96,8 +96,11 @@ func (l *lengths) remove(element uint8, show func([]uint8) error) error {
 	return show(l.next)
 }
 
-// showLengths shows the lists to the programs.
-func (d *Detector) showLengths(next []uint8) error { return d.tables.Next.Set(next) }
+// showLengths shows the lists to the programs, after what was shown before.
+func (d *Detector) showLengths(next []uint8) error {
+	publish()
+	return d.tables.Next.Set(next)
+}
 
 // claimAll gives prefixes to a slot: all, or on error none. There is room.
 func (d *Detector) claimAll(slot uint32, prefixes []netip.Prefix) error {

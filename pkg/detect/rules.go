@@ -127,6 +127,7 @@ func (d *Detector) SetRules(id ID, rules []Rule) error {
 // finds the old or the new one. The caller holds d.mu.
 func (d *Detector) changeRules(r *bpfPeer, set uint8) {
 	before := uint8(r.Rules)
+	publish()
 	r.Rules = uint16(set)
 	d.rules.release(before)
 }
@@ -146,6 +147,7 @@ func (d *Detector) SetInterfaceRules(rules []Rule) error {
 	if err != nil {
 		return err
 	}
+	publish()
 	if err := d.tables.InterfaceRules.Set(set); err != nil {
 		d.rules.release(set)
 		return fmt.Errorf("change rules: %w", err)

@@ -174,6 +174,17 @@ func (d *Detector) fill(t *tables) error {
 	return errors.Join(t.Next.Set(d.lengths.next), t.InterfaceRules.Set(d.interfaceRules))
 }
 
+// publish makes what was stored before visible to the programs no later than what
+// is stored after it, as Variable.Set and other plain stores need on arm64: no
+// store passes an atomic one that follows it or an atomic load that it follows,
+// and these two stay in order (STLR and LDAR, Arm ARM B2.3).
+func publish() {
+	fence.Store(0)
+	fence.Load()
+}
+
+var fence atomic.Uint32
+
 // awaitReaders returns when every BPF program that was running has ended.
 func awaitReaders() {
 	// The kernel serves MEMBARRIER_CMD_GLOBAL by waiting for an RCU grace
