@@ -275,7 +275,7 @@ func (d *Detector) peer(id ID) (*slot, *bpfPeer, error) {
 		return nil, nil, fmt.Errorf("%w: %s", ErrUnknownPeer, id)
 	}
 	s := &d.slots[id.Slot()]
-	if !s.used || s.generation != id.Generation() {
+	if !s.used || id != newID(id.Slot(), s.generation) {
 		return nil, nil, fmt.Errorf("%w: %s", ErrUnknownPeer, id)
 	}
 	return s, d.tables.record(id.Slot()), nil

@@ -87,6 +87,7 @@ func TestUnknownPeer(t *testing.T) {
 	for name, id := range map[string]ID{
 		"zero": 0, "never given out": newID(other.Slot()+1, 1), "far out": newID(^uint32(0), 1), "removed": other,
 		"slot reused": stale, "generation to come": newID(gone.Slot(), gone.Generation()+1),
+		"like another, but for bits that none has": gone | 1<<48,
 	} {
 		for method, err := range methods(d.Detector, id) {
 			if !errors.Is(err, ErrUnknownPeer) {
