@@ -19,7 +19,7 @@ type Filter struct {
 	// were evicted. Who looks at many peers every second spares the daemon and
 	// itself the others.
 	//
-	// Times of packets are up to 20 ms early, so ask for what is new since 50
+	// Times of packets are up to 21 ms early, so ask for what is new since 50
 	// ms before the last time, and for all peers now and then.
 	Since time.Time
 }

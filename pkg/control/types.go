@@ -25,7 +25,7 @@ var Kinds = []string{StateIdle, StateConnecting, StateConnected, KindPermanent}
 // [Filter] has let through.
 //
 // Durations, here and below, are text as [time.Duration.String] writes it and
-// [time.ParseDuration] reads it. Those of packets are up to 20 ms early: their
+// [time.ParseDuration] reads it. Those of packets are up to 21 ms early: their
 // clock ticks.
 type Status struct {
 	Interface           string    `json:"interface"`

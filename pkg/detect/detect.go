@@ -16,9 +16,9 @@ import (
 
 // Options say what to watch and how. Only Interface has no default.
 type Options struct {
-	// Interface is the name of a network device without link layer header, in
-	// the network namespace of the calling thread: WireGuard's, or the TUN
-	// device of a userspace implementation.
+	// Interface is the name, of 1 to 15 bytes, of a network device without link
+	// layer header, in the network namespace of the calling thread: WireGuard's, or
+	// the TUN device of a userspace implementation.
 	Interface string
 	// Attach chooses the hook; the zero value takes the best there is.
 	Attach Attach
@@ -36,7 +36,8 @@ type Options struct {
 	Rules []Rule
 }
 
-// Validate returns an error that names the field and what it accepts.
+// Validate returns an error that names the field and what it accepts; ErrRule if
+// it is Rules.
 func (o Options) Validate() error {
 	switch {
 	case o.Interface == "" || len(o.Interface) >= unix.IFNAMSIZ:
@@ -237,8 +238,8 @@ func (d *Detector) Events() <-chan Event { return d.events }
 // Attached says which hook serves: "tcx", or "clsact" on kernels before 6.6.
 func (d *Detector) Attached() string { return d.hooks.String() }
 
-// Stats is what was seen on the device and counts for no peer, in packets. What
-// the kernel handles as one packet (GRO, GSO) is one here.
+// Stats is what was seen on the device since New and counts for no peer, in
+// packets. What the kernel handles as one packet (GRO, GSO) is one here.
 type Stats struct {
 	Unrouted  uint64 // no peer's prefixes match
 	Ignored   uint64 // link-local multicast and limited broadcast

@@ -10,7 +10,8 @@ import (
 )
 
 // The errors of this package. Functions say which of them they return; test
-// with errors.Is, for they come wrapped with what was tried.
+// with errors.Is, for they come wrapped with what was tried. Other errors are the
+// kernel's.
 var (
 	// ErrNoDevice: the network device does not exist.
 	ErrNoDevice = errors.New("no such device")
@@ -24,7 +25,8 @@ var (
 	ErrPermission = errors.New("missing capability")
 	// ErrUnknownPeer: the ID was never given out, or its peer was removed.
 	ErrUnknownPeer = errors.New("unknown peer")
-	// ErrPrefix: a prefix is not valid.
+	// ErrPrefix: a prefix is not valid, or of IPv4-mapped addresses (RFC 4291,
+	// 2.5.5.2): say it in IPv4.
 	ErrPrefix = errors.New("invalid prefix")
 	// ErrRule: a rule is not valid, or there are too many.
 	ErrRule = errors.New("invalid rule")

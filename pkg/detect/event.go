@@ -36,7 +36,7 @@ const NoUID = ^uint32(0)
 type Event struct {
 	ID        ID
 	Direction Direction
-	// Time is when the packet passed the hook.
+	// Time is when the packet passed the hook, by CLOCK_MONOTONIC.
 	Time time.Time
 	Flow Flow
 	// Length of the packet in bytes, from the IP header on. With GSO it is
@@ -44,8 +44,11 @@ type Event struct {
 	Length int
 	// Mark is the packet's mark (SO_MARK), 0 if it has none.
 	Mark uint32
-	// UID is the user whose socket sent the packet, in the initial user
-	// namespace; NoUID if it was received or forwarded.
+	// UID is the user whose socket sent the packet, as the user namespace knows
+	// it that the network namespace belongs to; NoUID if it was received or
+	// forwarded. A user unknown there is the overflow UID, 65534, and so is
+	// whoever sent by a socket that is no whole one: bpf_get_socket_uid in
+	// bpf-helpers(7).
 	UID uint32
 }
 

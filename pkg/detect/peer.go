@@ -32,8 +32,8 @@ func (id ID) String() string { return fmt.Sprintf("%d.%d", id.Slot(), id.Generat
 type Activity struct {
 	// LastTx and LastRx are those of packets that keep the peer awake, which is
 	// all unless rules say otherwise; zero if there was none yet. They are too
-	// early by up to two ticks of the kernel, 2 to 20 ms, never too late; time in
-	// suspend does not count.
+	// early by up to two ticks of the kernel and a millisecond, 3 to 21 ms, never
+	// too late; time in suspend does not count (CLOCK_MONOTONIC_COARSE).
 	LastTx, LastRx       time.Time
 	TxPackets, RxPackets uint64
 	// Bytes include IP headers, not WireGuard's overhead.

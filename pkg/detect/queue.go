@@ -15,7 +15,8 @@ type Hold struct {
 	// Packets is the most that are kept, default 128 as in WireGuard's own
 	// staging queue. The oldest gives way.
 	Packets int
-	// Bytes is the most that are kept, default 256 KiB.
+	// Bytes is the most that are kept, default 256 KiB, of IP packets with their
+	// headers. The newest packet is kept even if it has more.
 	Bytes int
 	// Timeout is how long a packet is worth sending, default 30 s.
 	Timeout time.Duration

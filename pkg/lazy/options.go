@@ -55,9 +55,9 @@ type Connector interface {
 	// removed or the manager closed, ctx ends. After an error the peer is left
 	// alone for a while. Opening an open peer must do no harm. Where it takes
 	// time to find the peer's endpoint, the peer may come by itself meanwhile:
-	// see Answered. An Open that
-	// succeeds though ctx has ended is followed by a Close, unless somebody
-	// needs the peer again, or it was removed: then nothing follows.
+	// see Answered. An Open that succeeds though ctx has ended is followed by a
+	// Close, unless somebody needs the peer again, or it was removed: then nothing
+	// follows.
 	Open(ctx context.Context, peer Key, wake Wake) error
 	// Close lets go of an idle peer: no keepalives, no NAT traversal. An error
 	// is only reported; the peer stays idle.
@@ -132,7 +132,8 @@ type Options struct {
 	EvictAfter time.Duration
 }
 
-// Validate returns an error that names the field and what it accepts.
+// Validate returns an error that names the field and what it accepts:
+// ErrThreshold if it is InactivityThreshold, ErrWakeMode if it is Wake.
 func (o Options) Validate() error {
 	_, evicts := o.Connector.(EvictingConnector)
 	switch {

@@ -35,7 +35,7 @@ func (k *Key) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// Short is the beginning of String, to name a peer to people.
+// Short is the first 8 characters of String, to name a peer to people.
 func (k Key) Short() string { return k.String()[:8] }
 
 // State is what a peer is doing. The zero State is that of a peer the manager

@@ -66,7 +66,7 @@ func (s *Subscription) All(ctx context.Context) iter.Seq[Change] {
 	}
 }
 
-// Close ends the subscription.
+// Close ends the subscription, from any goroutine. Closing again does nothing.
 func (s *Subscription) Close() { s.close() }
 
 func (s *Subscription) add(c Change) {
