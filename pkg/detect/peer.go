@@ -111,8 +111,9 @@ func (d *Detector) Add(prefixes []netip.Prefix) (ID, error) {
 }
 
 // SetPrefixes replaces a peer's prefixes, and keeps the slice as Add does. A
-// prefix that stays is never without owner meanwhile. Errors as those of Add, and
-// ErrUnknownPeer.
+// prefix that stays is never without owner meanwhile, and if that is another peer,
+// it still is: only one that is new here, or comes back, goes to this peer. Errors
+// as those of Add, and ErrUnknownPeer; then nothing has changed.
 func (d *Detector) SetPrefixes(id ID, prefixes []netip.Prefix) error {
 	prefixes, err := canonical(prefixes)
 	if err != nil {
