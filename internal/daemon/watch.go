@@ -5,6 +5,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,9 +39,13 @@ type watcher struct {
 	told    bool   // of failure
 }
 
+func newWatcher(d *Daemon) watcher {
+	return watcher{Daemon: d, due: time.Now().Add(followInterval), took: math.MaxInt64} // the first may take long
+}
+
 // watch follows the interface until ctx is done.
 func (d *Daemon) watch(ctx context.Context) error {
-	w := watcher{Daemon: d, due: time.Now().Add(followInterval)}
+	w := newWatcher(d)
 	for {
 		wait := time.After(time.Until(w.due))
 		select {

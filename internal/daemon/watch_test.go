@@ -449,6 +449,31 @@ func TestStartInterrupted(t *testing.T) {
 	}
 }
 
+// TestReadingRests has readings of a device take long, or only one of them: then it was a wireguard-go that hung.
+func TestReadingRests(t *testing.T) {
+	// Not beside others, whose CPU time would count.
+	const long = 500 * time.Millisecond
+	n := labtest.Network(t, lab.Options{Userspace: true})
+	d := manage(t, optionsFor(t, n))
+	var takes atomic.Int64
+	intercept(t, n, func() bool { time.Sleep(time.Duration(takes.Load())); return true })
+	w := newWatcher(d)
+	rests := func(taken time.Duration) time.Duration {
+		takes.Store(int64(taken))
+		w.due = time.Now()
+		w.look(t.Context())
+		return time.Until(w.due)
+	}
+	for i, step := range []struct {
+		takes time.Duration
+		rests bool
+	}{{long, true}, {long, true}, {0, false}, {long, false}, {long, true}} {
+		if rest := rests(step.takes); (rest > followShare*long/2) != step.rests {
+			t.Errorf("step %d: the next reading is in %s", i, rest)
+		}
+	}
+}
+
 // TestStartInterruptedWhileReading has a device that does not answer.
 func TestStartInterruptedWhileReading(t *testing.T) {
 	t.Parallel()
