@@ -19,6 +19,7 @@ import (
 const (
 	followInterval = 3 * time.Second
 	followShare    = 50 // a reading takes at most 1/50 of the time, and of a CPU's
+	outlier        = 4  // times as long as the one before, it did not keep the machine busy
 )
 
 // linkSettle is how long after a change of network interfaces we look: who
@@ -40,7 +41,7 @@ type watcher struct {
 }
 
 func newWatcher(d *Daemon) watcher {
-	return watcher{Daemon: d, due: time.Now().Add(followInterval), took: math.MaxInt64} // the first may take long
+	return watcher{Daemon: d, due: time.Now().Add(followInterval), took: math.MaxInt64 / outlier} // the first may take long
 }
 
 // watch follows the interface until ctx is done.
@@ -91,8 +92,8 @@ func (w *watcher) read(ctx context.Context, s *session) {
 	if errors.Is(err, wg.ErrNoAnswer) {
 		took = 0 // it kept nobody busy
 	}
-	// One that took long, and not so the one before, had to wait for a wireguard-go that hung.
-	w.due = time.Now().Add(max(followInterval, followShare*min(took, w.took)))
+	// One that took so much longer than the one before had to wait for a wireguard-go that hung.
+	w.due = time.Now().Add(max(followInterval, followShare*min(took, outlier*w.took)))
 	w.took = took
 	before := w.trouble
 	w.trouble = ""
