@@ -32,12 +32,7 @@ type boundClient struct {
 // findLink finds an interface in the calling thread's network namespace. Error:
 // os.ErrNotExist.
 func findLink(name string) (netlink.Link, error) {
-	links, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, err
-	}
-	defer links.Close()
-	link, err := links.LinkByName(name)
+	link, err := netlink.LinkByName(name)
 	return link, notExist(err)
 }
 
